@@ -1,0 +1,5 @@
+"""``python -m worker`` is ``pgfleet``."""
+
+from worker.cli import main
+
+main()

@@ -1,0 +1,54 @@
+"""``pgfleet backup``: take backups now, through the fleet or in this process."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from worker.cli import place
+from worker.cli.follow import follow
+from worker.cli.show_run import describe, exit_code, say_end
+from worker.ledger.model import Run
+from worker.owner import me
+from worker.submit import submit
+
+
+@click.command()
+@click.argument("databases", nargs=-1, metavar="[DATABASE]...")
+@click.option("--wait/--no-wait", default=True, help="Wait for the end and show progress (default), or return at once.")
+@click.option("--here", is_flag=True, help="Do the whole run in this process: no broker, no workers.")
+@click.option("--key", "idempotency_key", help="Idempotency key: asked twice with the same key, it is the same run.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a database.")
+def backup(databases: tuple[str, ...], wait: bool, here: bool, idempotency_key: str | None, as_json: bool) -> int:
+    """Back up DATABASE (all configured ones without a name): dump, encrypt, upload, verify.
+
+    Exit codes: 0 success, 1 general, 2 missing dependency, 3 configuration, 4 dump failed, 5 encryption failed,
+    6 upload failed.
+    """
+    found = place.adapters_here() if here else place.adapters()
+    payload = {"databases": list(databases), "idempotency_key": idempotency_key}
+    runs = submit(found, "backup", payload, requested_by=place.requester(), here=me() if here else "")
+    if not here:
+        for run in runs:
+            place.send_due(found.settings, found, run.id)
+    if not wait and not here:
+        return _started(runs, as_json)
+    ended = [follow(found, run, here=here, quiet=as_json) for run in runs]
+    for run in ended:
+        if as_json:
+            click.echo(json.dumps(describe(found, run)))
+        else:
+            say_end(run)
+    return max((exit_code(run) or 0 for run in ended), default=0)
+
+
+def _started(runs: list[Run], as_json: bool) -> int:
+    for run in runs:
+        shown: dict[str, Any] = {"run_id": run.id, "database": run.database, "state": run.state}
+        click.echo(json.dumps(shown) if as_json else f"Run {run.id} for {run.database} is {run.state}.")
+    if not as_json:
+        click.echo("Follow it with: pgfleet runs --follow")
+    return 0
+

@@ -1,0 +1,138 @@
+"""``pgfleet list`` and ``pgfleet show``: what the destinations hold. No ledger and no broker is asked for the truth."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from worker.catalog import Entry
+from worker.cli import place, render
+from worker.core import human
+from worker.core.backup import Manifest
+from worker.errors import BackupNotFound, PgfleetError, StorageError
+from worker.steps.context import Adapters
+from worker.steps.inventory import Listed, list_all
+
+
+@click.command("list")
+@click.option("--database", help="Only this database's backups.")
+@click.option("--destination", help="Only this destination.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def list_backups(database: str | None, destination: str | None, as_json: bool) -> int:
+    """List the backups in every destination, newest first."""
+    found = place.adapters()
+    listed, failures = list_all(found, database=database, destination=destination)
+    if as_json:
+        click.echo(json.dumps([_row(backup) for backup in listed]))
+    elif listed:
+        Console().print(_table(listed))
+    elif not failures:
+        click.echo("No backups yet. Take one with: pgfleet backup")
+    return _say_failures(failures)
+
+
+def _say_failures(failures: dict[str, PgfleetError]) -> int:
+    for alias, error in failures.items():
+        click.secho(f"Error: {alias} cannot be listed: {error.message}", fg="red", err=True)
+        click.secho(f"Hint:  {error.hint}", fg="yellow", err=True)
+    return max((error.exit_code for error in failures.values()), default=0)
+
+
+def _table(listed: list[Listed]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("backup", "type", "taken (UTC)", "destination", "state", "verified", "proven", "size"):
+        table.add_column(heading, justify="right" if heading == "size" else "left", no_wrap=heading == "backup")
+    for backup in listed:
+        for number, (alias, entry) in enumerate(backup.copies.items()):
+            first = number == 0
+            table.add_row(
+                backup.backup_id if first else "",
+                entry.type if first else "",
+                render.moment(entry.at) if first else "",
+                alias,
+                render.state(entry.state) + (" [blue]held[/]" if entry.held else ""),
+                render.moment(entry.verified_at),
+                render.moment(entry.proven_at),
+                human.size(entry.size),
+            )
+    return table
+
+
+def _row(backup: Listed) -> dict[str, Any]:
+    first = next(iter(backup.copies.values()))
+    return {
+        "backup_id": backup.backup_id,
+        "database": backup.database,
+        "taken_at": first.at.isoformat(),
+        "type": first.type,
+        "copies": [_copy(alias, entry) for alias, entry in backup.copies.items()],
+    }
+
+
+def _copy(alias: str, entry: Entry) -> dict[str, Any]:
+    return {
+        "destination": alias,
+        "state": entry.state,
+        "bytes": entry.size,
+        "held": entry.held,
+        "verified_at": entry.verified_at.isoformat() if entry.verified_at else None,
+        "proven_at": entry.proven_at.isoformat() if entry.proven_at else None,
+    }
+
+
+@click.command()
+@click.argument("backup_id")
+@click.option("--json", "as_json", is_flag=True, help="Print the manifests and copies as one JSON object.")
+def show(backup_id: str, as_json: bool) -> int:
+    """Show one backup: its copies, what is in it, and how to restore it by hand."""
+    found = place.adapters()
+    listed, failures = list_all(found, backup=backup_id)
+    if not listed:
+        if failures:
+            raise next(iter(failures.values()))
+        raise _not_found(found, backup_id)
+    backup = listed[0]
+    manifests = [entry.manifest for entry in backup.copies.values() if entry.manifest is not None]
+    if as_json:
+        manifest = manifests[0].model_dump(mode="json") if manifests else None
+        click.echo(json.dumps(_row(backup) | {"manifest": manifest}))
+        return 0
+    console = Console()
+    console.print(_table([backup]))
+    if manifests:
+        _say_manifest(console, manifests[0])
+    return _say_failures(failures)
+
+
+def _not_found(found: Adapters, backup_id: str) -> StorageError | BackupNotFound:
+    names = ", ".join(found.settings.destinations)
+    return BackupNotFound(f"No destination ({names}) has a backup {backup_id!r}.", "`pgfleet list` shows what is there.")
+
+
+def _say_manifest(console: Console, manifest: Manifest) -> None:
+    console.print()
+    facts = Table(box=None, show_header=False, pad_edge=False)
+    facts.add_column(style="bold")
+    facts.add_column(overflow="fold")
+    facts.add_row("database", f"{manifest.dbname} on PostgreSQL {manifest.server.version}")
+    facts.add_row("snapshot", f"{render.moment(manifest.snapshot_at)} UTC")
+    facts.add_row("dumped with", f"{manifest.client}, compression {manifest.compression}")
+    facts.add_row("encrypted to", ", ".join(manifest.recipients) or "[bold red]nobody: this backup is not encrypted[/]")
+    facts.add_row("contains", f"{sum(t.rows for t in manifest.tables):,} rows in {len(manifest.tables)} tables")
+    for gap in manifest.missing:
+        facts.add_row("[yellow]not in it[/]", f"{gap.what}: {gap.why}")
+    console.print(facts)
+    console.print()
+    objects = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("object", "size", "parts", "sha256"):
+        objects.add_column(heading, justify="right" if heading in ("size", "parts") else "left", overflow="fold")
+    for artifact in manifest.artifacts:
+        objects.add_row(artifact.name, human.size(artifact.size), str(len(artifact.parts)), artifact.sha256[:16] + "…")
+    console.print(objects)
+    console.print("\n[bold]By hand, with nothing of pgfleet's:[/]")
+    for command in manifest.restore:
+        console.print(f"  {command}", highlight=False, soft_wrap=True, markup=False)

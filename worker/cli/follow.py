@@ -1,0 +1,111 @@
+"""Watching a run: live progress at a terminal, plain lines elsewhere. The truth is the ledger's."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from worker import here as here_mode
+from worker.cli import render
+from worker.ledger.model import Run
+from worker.steps.context import Adapters
+
+POLL_SECONDS = 0.4
+
+
+def follow(adapters: Adapters, run: Run, *, here: bool = False, quiet: bool = False) -> Run:
+    """Show a run until it has ended, and return it. With `here`, this process does its work meanwhile.
+
+    Ctrl-C leaves a fleet's run going and says how to follow it; a `--here` run is cancelled and cleaned up after.
+    """
+    try:
+        if not here:
+            return _watch(adapters, run.id, quiet=quiet)
+        with _working(adapters, run.id) as thread:
+            _watch(adapters, run.id, quiet=quiet, alive=thread)
+        return adapters.ledger.run(run.id)
+    except KeyboardInterrupt:
+        if not here:
+            click.echo(f"\nRun {run.id} goes on. Follow it: pgfleet runs --follow. Stop it: pgfleet cancel {run.id}", err=True)
+        raise
+
+
+@contextmanager
+def _working(adapters: Adapters, run_id: str) -> Iterator[threading.Thread]:
+    failure: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            here_mode.work(adapters, run_id)
+        except BaseException as error:  # noqa: BLE001 - carried to the main thread
+            failure.append(error)
+
+    thread = threading.Thread(target=work, name="here")
+    thread.start()
+    try:
+        yield thread
+    except KeyboardInterrupt:
+        click.echo("\nStopping: cancelling the run and cleaning up after it.", err=True)
+        adapters.ledger.cancel(run_id, "interrupted")
+        raise
+    finally:
+        thread.join()
+    if failure:
+        raise failure[0]
+
+
+def _watch(adapters: Adapters, run_id: str, *, quiet: bool, alive: threading.Thread | None = None) -> Run:
+    if quiet:
+        return _poll(adapters, run_id, alive, lambda run: None)
+    if sys.stdout.isatty():
+        with Live(console=Console(), refresh_per_second=8, transient=True) as live:
+            return _poll(adapters, run_id, alive, lambda run: live.update(_picture(adapters, run)))
+    lines = _Lines(adapters)
+    return _poll(adapters, run_id, alive, lines.show)
+
+
+def _poll(adapters: Adapters, run_id: str, alive: threading.Thread | None, show: object) -> Run:
+    assert callable(show)
+    while True:
+        run = adapters.ledger.run(run_id)
+        show(run)
+        if not run.open or (alive is not None and not alive.is_alive()):
+            return run
+        time.sleep(POLL_SECONDS)
+
+
+def _picture(adapters: Adapters, run: Run) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for heading in ("", "step", "where", "parts", "bytes", "rate", "time"):
+        table.add_column(heading, justify="left" if heading in ("", "step", "where") else "right")
+    for row in render.progress_rows(adapters.ledger.progress(run.id), time.time()):
+        table.add_row(*row)
+    table.title = Text(f"{run.kind} of {run.database}, run {run.id}: {run.state}", style="bold")
+    table.title_justify = "left"
+    return table
+
+
+class _Lines:
+    """One line when a step begins or ends: readable in a log."""
+
+    def __init__(self, adapters: Adapters) -> None:
+        self._adapters = adapters
+        self._said: set[tuple[str, str, str]] = set()
+
+    def show(self, run: Run) -> None:
+        for row in self._adapters.ledger.progress(run.id):
+            state = render.state_of(row)
+            mark = (row["name"], row["branch"], state)
+            if state == "waiting" or mark in self._said:
+                continue
+            self._said.add(mark)
+            click.echo(f"{render.clock(time.time())} {render.progress_line(row, state)}")

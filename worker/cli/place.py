@@ -1,0 +1,58 @@
+"""What every command starts with: settings, logging, adapters; and who is asking."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+from worker import log
+from worker.config.load import load
+from worker.config.model import Settings
+from worker.errors import BrokerUnavailable, LedgerUnavailable
+from worker.ledger import Ledger
+from worker.steps.context import Adapters
+
+
+def settings(*, quiet: bool = True) -> Settings:
+    """The settings, with logging set up: a command at a terminal shows warnings, not every event."""
+    loaded = load()
+    log.setup(loaded.log_format, "WARNING" if quiet and loaded.log_level == "INFO" else loaded.log_level)
+    return loaded
+
+
+def adapters(*, quiet: bool = True) -> Adapters:
+    return Adapters(settings(quiet=quiet))
+
+
+def adapters_here() -> Adapters:
+    """For `--here`: the configured ledger, or one of this process's own when that is out of reach."""
+    loaded = settings(quiet=True)
+    found = Adapters(loaded)
+    try:
+        found.ledger.ping()
+    except LedgerUnavailable:
+        private = Ledger("sqlite://", max_attempts=loaded.max_attempts, lease_seconds=loaded.lease_seconds)
+        private.migrate()
+        return Adapters(loaded, private)
+    return found
+
+
+def requester() -> str:
+    """user@host, for the record of who asked."""
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):
+        user = "unknown"
+    return f"{user}@{socket.gethostname()}"
+
+
+def send_due(loaded: Settings, found: Adapters, run_id: str) -> None:
+    """Hint the first steps of a run. Raises BrokerUnavailable; the run stands all the same."""
+    from worker import broker, tasks  # late: `--here` needs no Celery at all
+
+    hints = found.ledger.take_due(run_id=run_id, limit=8)
+    if hints and not tasks.send(broker.make_app(loaded.broker_url.get_secret_value()), hints):
+        raise BrokerUnavailable(
+            f"Run {run_id} is in the ledger, but the broker does not answer, so no worker knows of it yet.",
+            "It starts by itself when the broker and beat are back; or run it now with --here.",
+        )

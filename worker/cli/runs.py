@@ -1,0 +1,114 @@
+"""``pgfleet runs``, ``run show`` and ``cancel``: what is going on, and what went on."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import click
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+
+from worker.cli import place, render
+from worker.cli.show_run import describe
+from worker.core import human
+from worker.ledger.model import OPEN_STATES, Run
+from worker.steps.context import Adapters
+
+
+@click.command()
+@click.option("--follow", is_flag=True, help="Keep showing, with live progress, until nothing is open (ctrl-C ends it).")
+@click.option("--limit", default=20, show_default=True, help="At most so many runs.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
+def runs(follow: bool, limit: int, as_json: bool) -> int:
+    """Show the newest runs: backups, restores, drills and cleanups."""
+    found = place.adapters()
+    if as_json:
+        click.echo(json.dumps([describe(found, run) for run in found.ledger.runs(limit=limit)]))
+        return 0
+    if not follow:
+        Console().print(_table(found.ledger.runs(limit=limit)))
+        return 0
+    with Live(console=Console(), refresh_per_second=4) as live:
+        while True:
+            shown = found.ledger.runs(limit=limit)
+            live.update(_picture(found, shown))
+            if not any(run.open for run in shown):
+                return 0
+            time.sleep(1.0)
+
+
+def _picture(found: Adapters, shown: list[Run]) -> Group:
+    """All runs, and under them the steps of those that are open."""
+    parts: list[Table] = [_table(shown)]
+    for run in shown:
+        if run.open:
+            parts.append(_steps(found, run))
+    return Group(*parts)
+
+
+def _table(shown: list[Run]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("run", "kind", "database", "state", "began (UTC)", "took", "backup", "asked by"):
+        table.add_column(heading)
+    for run in shown:
+        took = human.duration((run.ended_at or time.time()) - run.started_at) if run.started_at else "-"
+        table.add_row(
+            run.id,
+            run.kind,
+            run.database,
+            render.state(run.state),
+            render.moment(run.started_at),
+            took,
+            run.backup_id or "-",
+            run.requested_by,
+        )
+    return table
+
+
+def _steps(found: Adapters, run: Run) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold", title=f"run {run.id}", title_justify="left")
+    for heading in ("", "step", "where", "parts", "bytes", "rate", "time"):
+        table.add_column(heading)
+    for row in render.progress_rows(found.ledger.progress(run.id), time.time()):
+        table.add_row(*row)
+    return table
+
+
+@click.group()
+def run() -> None:
+    """Look at one run."""
+
+
+@run.command("show")
+@click.argument("run_id")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def show(run_id: str, as_json: bool) -> int:
+    """Show a run with its steps; a prefix of the id is enough."""
+    found = place.adapters()
+    shown = found.ledger.run(run_id)
+    if as_json:
+        click.echo(json.dumps(describe(found, shown)))
+        return 0
+    console = Console()
+    console.print(_table([shown]))
+    console.print()
+    console.print(_steps(found, shown))
+    if shown.error is not None:
+        console.print(f"\n[red]Error:[/] {shown.error['message']}\n[yellow]Hint:[/]  {shown.error.get('hint', '')}")
+    return 0
+
+
+@click.command()
+@click.argument("run_id")
+def cancel(run_id: str) -> int:
+    """Stop a run: its work ends within seconds, and what it left is cleaned up."""
+    found = place.adapters()
+    run = found.ledger.run(run_id)
+    if found.ledger.cancel(run.id, place.requester()):
+        click.echo(f"Run {run.id} is cancelled; its spool and open uploads are being cleared.")
+        place.send_due(found.settings, found, run.id)
+        return 0
+    click.echo(f"Run {run.id} has ended already: {found.ledger.run(run.id).state}.")
+    return 0 if run.state not in OPEN_STATES else 1

@@ -1,0 +1,145 @@
+"""What follows what: each flow as a graph of steps, by name. Pure: nothing here does any work.
+
+    backup   dump ─▶ encrypt ─▶ upload ─▶ upload_part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
+             (one) (an archive) (an archive and a copy)    └──────────── (a copy) ─────────────────────┘   └ sweep
+    verify   verify ─▶ verify_part × N ─▶ attest ─▶ conclude
+
+A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
+under ``copy/<destination>/`` is undone. Each copy is a branch of its own: what fails in one leaves the others alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from worker.ledger.model import NewRun, NewStep, RunKind, Step
+
+Result = Mapping[str, Any]
+
+
+def first(new: NewRun) -> list[NewStep]:
+    """The steps that a new run starts with."""
+    return _FIRST[new.kind](new.request)
+
+
+def follow(step: Step, result: Result, fan_out: Iterable[Result] = ()) -> Iterator[NewStep]:
+    """The steps that come after `step` ended with `result`: one a value of `fan_out` where it has any.
+
+    There may be many, so they are made one at a time.
+    """
+    rule = _FOLLOW.get(step.name)
+    return rule(step, result, fan_out) if rule is not None else iter(())
+
+
+def rewound(kind: RunKind) -> tuple[str, ...]:
+    """The steps that a run starts again with when its spool is gone."""
+    return _KEPT.get(kind, ())
+
+
+# --- backup ---------------------------------------------------------------------------------------------------------
+
+
+def _backup(_: Result) -> list[NewStep]:
+    return [
+        NewStep("backup.dump", queue="dump"),
+        NewStep("backup.conclude", needs="*"),
+        NewStep("backup.sweep", queue="spool", always=True),
+    ]
+
+
+def _after_dump(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    for archive in result["archives"]:
+        yield NewStep(
+            "backup.encrypt",
+            archive["stem"],
+            queue="spool",
+            group="copy/",
+            data={"archive": archive, "destinations": result["destinations"]},
+        )
+    for destination in result["destinations"]:
+        yield NewStep(
+            "backup.seal",
+            destination,
+            queue="spool",
+            group=f"seal/{destination}/",
+            needs=f"copy/{destination}/",
+            branch=destination,
+            data={"destination": destination},
+        )
+
+
+def _after_encrypt(step: Step, result: Result, _: Iterable[Result]) -> Iterator[NewStep]:
+    for destination in step.data["destinations"]:
+        yield NewStep(
+            "backup.upload",
+            f"{step.key}@{destination}",
+            queue="spool",
+            group=f"copy/{destination}/",
+            branch=destination,
+            data={"destination": destination, "artifact": result["artifact"]},
+        )
+
+
+def _after_upload(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
+    for part in parts:
+        yield NewStep(
+            "backup.upload_part",
+            f"{step.key}#{part['number']}",
+            queue="spool",
+            group=step.group,
+            branch=step.branch,
+            data={"destination": step.branch, **result, **part},
+        )
+
+
+def _after_seal(step: Step, _: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    yield _verify(step.branch)
+
+
+def _verify(destination: str) -> NewStep:
+    return NewStep(
+        "backup.verify",
+        destination,
+        queue="verify",
+        group=f"verify/{destination}/",
+        branch=destination,
+        data={"destination": destination},
+    )
+
+
+def _after_verify(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
+    destination = step.branch
+    for part in parts:
+        yield NewStep(
+            "backup.verify_part",
+            f"{part['object']}@{destination}#{part['number']}",
+            queue="verify",
+            group=f"verify/{destination}/",
+            branch=destination,
+            data={"destination": destination, **part},
+        )
+    yield NewStep(
+        "backup.attest",
+        destination,
+        queue="verify",
+        group=f"attest/{destination}/",
+        needs=f"verify/{destination}/",
+        branch=destination,
+        data={"destination": destination, **result},
+    )
+
+
+def _verify_run(request: Result) -> list[NewStep]:
+    return [*(_verify(destination) for destination in request["destinations"]), NewStep("backup.conclude", needs="*")]
+
+
+_FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {"backup": _backup, "verify": _verify_run}
+_FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]] = {
+    "backup.dump": _after_dump,
+    "backup.encrypt": _after_encrypt,
+    "backup.upload": _after_upload,
+    "backup.seal": _after_seal,
+    "backup.verify": _after_verify,
+}
+_KEPT: Mapping[RunKind, tuple[str, ...]] = {"backup": ("backup.dump", "backup.conclude", "backup.sweep")}

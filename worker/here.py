@@ -1,0 +1,47 @@
+"""A whole run in this process: no broker, no workers. For one machine, for cron, and for the day of the disaster."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+
+from worker import runner
+from worker.ledger.model import Run
+from worker.steps.context import Adapters
+
+_Busy = set[Future[object]]
+
+
+def work(adapters: Adapters, run_id: str, *, threads: int = 4) -> Run:
+    """Do the steps of a run that was made for this process until nothing of it is left, and return it.
+
+    Cancelling the run ends it early, its cleaning up included.
+    """
+    ledger = adapters.ledger
+    here = ledger.run(run_id).here
+    busy: _Busy = set()
+    with ThreadPoolExecutor(threads, thread_name_prefix="step") as pool:
+        while True:
+            busy = _unfinished(busy)
+            busy |= _start_due(adapters, run_id, here, pool, threads - len(busy))
+            if busy:
+                wait(busy, timeout=0.5, return_when=FIRST_COMPLETED)
+                continue
+            due_in = ledger.next_due_at(run_id=run_id, here=here)
+            if due_in is None:
+                return ledger.run(run_id)
+            time.sleep(min(max(due_in, 0.05), 1.0))
+
+
+def _start_due(adapters: Adapters, run_id: str, here: str, pool: ThreadPoolExecutor, room: int) -> _Busy:
+    if room <= 0:
+        return set()
+    hints = adapters.ledger.take_due(limit=room, run_id=run_id, here=here, resend_after=0)
+    return {pool.submit(runner.perform, adapters, run_id, hint.step_id) for hint in hints}
+
+
+def _unfinished(busy: _Busy) -> _Busy:
+    for future in busy:
+        if future.done():
+            future.result()
+    return {future for future in busy if not future.done()}

@@ -1,0 +1,214 @@
+"""Connections to the ledger's database: URLs, transactions, forks, and errors that tell no secret."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
+from sqlalchemy.pool import QueuePool, StaticPool
+
+from worker.errors import ConfigError, LedgerUnavailable
+from worker.ledger import schema
+
+BUSY_SECONDS = 30
+_URL_HINT = "Use sqlite:////path/to/ledger.sqlite or postgresql://user@host/database."
+#: The server ends what a frozen or cut-off worker leaves open, so that its row locks cannot stop the fleet.
+_PG_OPTIONS = (
+    f"-c lock_timeout={BUSY_SECONDS}s -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s"
+)
+_PG_CONNECT = {
+    "connect_timeout": 10,
+    "application_name": "pgfleet ledger",
+    "keepalives_idle": 30,
+    "tcp_user_timeout": BUSY_SECONDS * 1000,
+}
+
+
+class Database:
+    """One engine a process: a forked child opens its own and never touches its parent's connections."""
+
+    def __init__(self, url: str) -> None:
+        """Raises ConfigError for a URL that is not one of ours."""
+        self._url = _parse(url)
+        self._memory = self._url.get_backend_name() == "sqlite" and self._url.database in (
+            None,
+            "",
+            ":memory:",
+        )
+        self.place = _place(self._url, self._memory)
+        # Engines of parent processes stay here untouched: closing their connections would disturb the parent.
+        self._engines: dict[int, Engine] = {}
+        self._checked: set[int] = set()
+        self._pid = os.getpid()
+        # All threads share the one connection of an in-memory ledger: one transaction at a time.
+        self._only = threading.RLock()
+        self._inside: Connection | None = None
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A transaction that only reads. Raises LedgerUnavailable, ConfigError."""
+        with self._translated(), self._transaction(write=False) as conn:
+            self._check(conn)
+            yield conn
+
+    @contextmanager
+    def write(self) -> Iterator[Connection]:
+        """A transaction, committed at the end of the block. Raises LedgerUnavailable, ConfigError."""
+        with self._translated(), self._transaction(write=True) as conn:
+            self._check(conn)
+            yield conn
+
+    def migrate(self) -> None:
+        """Create the file and the tables that are missing. Raises LedgerUnavailable, ConfigError."""
+        with self._translated():
+            if self._url.get_backend_name() == "sqlite" and not self._memory:
+                self._create_file(Path(str(self._url.database)))
+            with self._transaction(write=False) as conn:
+                version = schema.found(conn)
+            if version is None:
+                with self._transaction(write=True) as conn:
+                    schema.migrate(conn)
+        with self.read():
+            pass
+
+    def ping(self) -> None:
+        """Raises LedgerUnavailable when the database does not answer."""
+        with self._translated(), self._transaction(write=False) as conn:
+            conn.exec_driver_sql("SELECT 1")
+
+    def close(self) -> None:
+        """Close this process's connections; the next use opens new ones."""
+        engine = self._engines.pop(os.getpid(), None)
+        if engine is not None:
+            engine.dispose()
+
+    @contextmanager
+    def _transaction(self, *, write: bool) -> Iterator[Connection]:
+        with self._only if self._memory else nullcontext():
+            if self._inside is not None:  # the same thread, reading while it writes
+                yield self._inside
+                return
+            with self._engine().connect() as conn:
+                conn.execution_options(ledger_write=write)
+                with conn.begin():
+                    self._inside = conn if self._memory else None
+                    try:
+                        yield conn
+                    finally:
+                        self._inside = None
+
+    def _engine(self) -> Engine:
+        pid = os.getpid()
+        if self._memory and pid != self._pid:
+            raise ConfigError("An in-memory ledger belongs to the process that made it.", _URL_HINT)
+        return self._engines.get(pid) or self._engines.setdefault(pid, self._make())
+
+    def _make(self) -> Engine:
+        if self._url.get_backend_name() == "sqlite":
+            return _sqlite(None if self._memory else Path(str(self._url.database)))
+        options = f"{_PG_OPTIONS} {self._url.query.get('options', '')}".strip()
+        connect = {key: value for key, value in _PG_CONNECT.items() if key not in self._url.query}
+        return create_engine(
+            self._url,
+            isolation_level="READ COMMITTED",
+            connect_args=connect | {"options": options},
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_size=2,
+            max_overflow=18,
+        )
+
+    def _check(self, conn: Connection) -> None:
+        pid = os.getpid()
+        if pid not in self._checked:
+            schema.check(conn)
+            self._checked.add(pid)
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
+            raise self._unavailable(error) from error
+        except exc.DBAPIError as error:
+            if not error.connection_invalidated:
+                raise
+            raise self._unavailable(error) from error
+
+    def _create_file(self, path: Path) -> None:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not path.exists():
+                os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _unavailable(self, error: Exception) -> LedgerUnavailable:
+        reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0].rstrip(".")
+        return LedgerUnavailable(
+            f"The ledger at {self.place} cannot be used: {reason}.",
+            "Check that its database runs, that the URL names it, and that this user may write to it.",
+        )
+
+
+def _parse(text: str) -> URL:
+    try:
+        url = make_url(text)
+    except (exc.ArgumentError, ValueError):
+        raise ConfigError(
+            "The ledger's URL cannot be read.", _URL_HINT
+        ) from None  # the text may hold a password
+    if url.drivername in ("postgresql", "postgres"):
+        return url.set(drivername="postgresql+psycopg")
+    if url.drivername not in ("postgresql+psycopg", "sqlite"):
+        raise ConfigError(f"The ledger cannot be kept in {url.drivername!r}.", _URL_HINT)
+    return url
+
+
+def _place(url: URL, memory: bool) -> str:
+    if memory:
+        return "memory"
+    if url.get_backend_name() == "sqlite":
+        return str(url.database)
+    host = url.host or url.query.get("host") or "the local socket"
+    return f"{host}{f':{url.port}' if url.port else ''}/{url.database or ''}"
+
+
+def _sqlite(path: Path | None) -> Engine:
+    def connect() -> sqlite3.Connection:
+        # rw: only migrate() creates the file, and with mode 0600; SQLite gives -wal and -shm the same mode.
+        name = ":memory:" if path is None else f"file:{quote(str(path.absolute()))}?mode=rw"
+        conn = sqlite3.connect(
+            name, uri=path is not None, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        conn.execute("PRAGMA foreign_keys = ON")
+        if path is not None:
+            conn.execute("PRAGMA journal_mode = WAL")
+        return conn
+
+    if path is None:
+        engine = create_engine("sqlite://", creator=connect, poolclass=StaticPool, hide_parameters=True)
+    else:
+        engine = create_engine(
+            "sqlite://",
+            creator=connect,
+            poolclass=QueuePool,
+            hide_parameters=True,
+            pool_size=2,
+            max_overflow=18,
+        )
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _begin_sqlite(conn: Any) -> None:
+    # IMMEDIATE: a read that turns into a write can fail at once, whatever the busy timeout.
+    write = conn.get_execution_options().get("ledger_write")
+    conn.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

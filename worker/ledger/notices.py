@@ -1,0 +1,46 @@
+"""Events to be told. A notice is taken by one sender at a time, and stays until it has been sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import Row, func, select, update
+from sqlalchemy.engine import Connection
+
+from worker.ledger.clock import now
+from worker.ledger.model import Notice
+from worker.ledger.schema import notices
+
+SENDING_SECONDS = 120.0  # for so long a notice that was taken is nobody else's
+RETRY_CAP_SECONDS = 3600.0
+
+
+def take(conn: Connection, limit: int) -> list[Notice]:
+    """The oldest unsent notices whose time has come, taken."""
+    due = select(notices).where(notices.c.sent_at.is_(None), notices.c.next_attempt_at <= now())
+    found = conn.execute(due.order_by(notices.c.id).limit(limit).with_for_update(skip_locked=True)).all()
+    if found:
+        taken = update(notices).where(notices.c.id.in_([row.id for row in found]))
+        conn.execute(taken.values(attempts=notices.c.attempts + 1, next_attempt_at=now() + SENDING_SECONDS))
+    return [_notice(row) for row in found]
+
+
+def sent(conn: Connection, notice_id: int) -> None:
+    conn.execute(update(notices).where(notices.c.id == notice_id).values(sent_at=now()))
+
+
+def failed(conn: Connection, notice_id: int, retry_in: float) -> None:
+    """Try again in `retry_in` seconds, doubled for each attempt before this one, an hour at most."""
+    mine = notices.c.id == notice_id
+    attempts = conn.execute(select(notices.c.attempts).where(mine).with_for_update()).scalar()
+    if attempts is not None:
+        delay = min(retry_in * 2.0 ** min(max(attempts - 1, 0), 20), RETRY_CAP_SECONDS)
+        conn.execute(update(notices).where(mine).values(next_attempt_at=now() + delay))
+
+
+def pending(conn: Connection) -> int:
+    return conn.execute(select(func.count()).where(notices.c.sent_at.is_(None))).scalar_one()
+
+
+def _notice(row: Row[Any]) -> Notice:
+    return Notice(row.id, row.run_id, row.event, row.data, row.created_at)

@@ -1,0 +1,187 @@
+"""The ledger's tables. All times are epoch seconds of the database's clock (`clock.now`)."""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ColumnElement,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    insert,
+    inspect,
+    literal_column,
+    select,
+    text,
+)
+from sqlalchemy.engine import Connection
+
+from worker.errors import ConfigError
+from worker.ledger.clock import now
+
+VERSION = 1
+_MIGRATION_LOCK = 7_063_700_001  # pg_advisory_xact_lock: one migration at a time
+
+metadata = MetaData()
+_Id = BigInteger().with_variant(Integer, "sqlite")
+_Json = JSON(none_as_null=True)
+
+version = Table("ledger_version", metadata, Column("version", Integer, nullable=False))
+
+runs = Table(
+    "runs",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("database", Text, nullable=False),
+    Column("state", Text, nullable=False, default="queued"),
+    Column("request", _Json, nullable=False),
+    Column("requested_by", Text, nullable=False),
+    Column("idempotency_key", Text, unique=True),
+    Column("job", Text),
+    Column("scheduled_for", Double),
+    Column("here", Text, nullable=False),
+    Column("generation", Integer, nullable=False, default=1),
+    Column("backup_id", Text),
+    Column("spool_id", Text),
+    Column("data", _Json, nullable=False, default=dict),
+    Column("result", _Json, nullable=False, default=dict),
+    Column("error", _Json),
+    Column("created_at", Double, nullable=False, default=now()),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    UniqueConstraint("job", "scheduled_for"),
+    Index("runs_created", "created_at"),
+    Index("runs_state", "state"),
+)
+
+steps = Table(
+    "steps",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("queue", Text, nullable=False),
+    Column("group_path", Text, nullable=False),
+    Column("needs", Text, nullable=False),
+    Column("branch", Text, nullable=False),
+    Column("always", Boolean, nullable=False),
+    Column("state", Text, nullable=False, default="due"),
+    Column("fence", Integer, nullable=False, default=0),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("max_attempts", Integer, nullable=False),
+    Column("owner", Text),
+    # Set while somebody may be working on the step. A step that was skipped or voided under its worker keeps
+    # the lease until the worker has let go: what cleans up after the run waits for that.
+    Column("lease_until", Double),
+    Column("next_attempt_at", Double),
+    Column(
+        "hint_at", Double, nullable=False, default=0.0
+    ),  # no hint before; the index of the search for due steps
+    Column("sends", Integer, nullable=False, default=0),  # hints since the step last became due
+    Column("sent_at", Double),  # the first of them
+    Column("bytes_done", BigInteger, nullable=False, default=0),
+    Column("bytes_total", BigInteger, nullable=False, default=0),
+    Column("data", _Json, nullable=False),
+    Column("notes", _Json, nullable=False, default=dict),  # what attempts noted; a rewind starts without
+    Column("result", _Json, nullable=False, default=dict),
+    Column("error", _Json),
+    Column("created_at", Double, nullable=False, default=now()),
+    Column("started_at", Double),
+    Column("ended_at", Double),
+    UniqueConstraint("run_id", "generation", "name", "key"),
+    sqlite_autoincrement=True,
+)
+
+
+def undone() -> ColumnElement[bool]:
+    """Literals, not parameters: SQLite uses a partial index only where the query shows its condition."""
+    return steps.c.state.in_([literal_column("'due'"), literal_column("'running'")])
+
+
+Index("steps_hint", steps.c.hint_at, sqlite_where=undone(), postgresql_where=undone())
+Index(
+    "steps_undone",
+    steps.c.run_id,
+    steps.c.generation,
+    steps.c.group_path,
+    sqlite_where=undone(),
+    postgresql_where=undone(),
+)
+_leased = steps.c.lease_until.is_not(None)
+Index("steps_leased", steps.c.run_id, steps.c.lease_until, sqlite_where=_leased, postgresql_where=_leased)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job", Text, primary_key=True),
+    Column("cron", Text, nullable=False),
+    Column("since", Double, nullable=False),  # slots up to here are settled
+)
+
+workers = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("host", Text, nullable=False),
+    Column("queues", _Json, nullable=False),
+    Column("spool_id", Text, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+notices = Table(
+    "notices",
+    metadata,
+    Column("id", _Id, primary_key=True),
+    Column("run_id", Text, ForeignKey("runs.id", ondelete="CASCADE"), nullable=False, index=True),
+    Column("event", Text, nullable=False),
+    Column("data", _Json, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("next_attempt_at", Double, nullable=False, default=0.0),  # while it is being sent: until when
+    Column("created_at", Double, nullable=False, default=now()),
+    Column("sent_at", Double),
+    sqlite_autoincrement=True,
+)
+_unsent = notices.c.sent_at.is_(None)
+Index("notices_unsent", notices.c.next_attempt_at, sqlite_where=_unsent, postgresql_where=_unsent)
+
+
+def migrate(conn: Connection) -> None:
+    """Create what is missing, also from many processes at once. Raises ConfigError for a newer ledger."""
+    if conn.dialect.name == "postgresql":
+        conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    if found(conn) is None:
+        metadata.create_all(conn)
+        conn.execute(insert(version).values(version=VERSION))
+    check(conn)
+
+
+def check(conn: Connection) -> None:
+    """Raises ConfigError when these are not the tables that this version knows."""
+    present = found(conn)
+    if present is None:
+        raise ConfigError("The ledger has no tables yet.", "Any worker or pgfleet command creates them.")
+    if present != VERSION:
+        raise ConfigError(
+            f"The ledger's tables have version {present}, this pgfleet knows version {VERSION}.",
+            "Upgrade pgfleet on this host: a newer one has migrated the ledger.",
+        )
+
+
+def found(conn: Connection) -> int | None:
+    """The version of the tables that are there, None when there are none."""
+    if not inspect(conn).has_table(version.name):
+        return None
+    number: int = conn.execute(select(version.c.version)).scalar_one()
+    return number

@@ -1,0 +1,110 @@
+"""The fleet as child processes: Celery workers, beat, Flower."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from celery import Celery
+
+from worker.errors import PgfleetError
+from worker.local.child import Child
+from worker.local.ports import LOOPBACK, on_free_ports
+
+_START_SECONDS = 60.0
+_PING_SECONDS = 0.25
+#: A worker that is told to stop finishes or gives back its step (soft shutdown) before it is killed.
+_STOP_SECONDS = 15.0
+_CELERY = [sys.executable, "-m", "celery", "-A", "worker.app"]
+
+
+class Fleet:
+    """Workers by name, and beat and Flower where they were started. `env`: the settings of all of them.
+
+    directory: for logs, beat's schedule and as working directory.
+    """
+
+    def __init__(self, directory: Path, env: Mapping[str, str], broker_url: str) -> None:
+        self.directory = directory
+        self.workers: dict[str, Child] = {}
+        self.beat: Child | None = None
+        self.flower: Child | None = None
+        self.flower_url = ""
+        self._env = dict(env)
+        self._broker_url = broker_url
+
+    def start_worker(self, name: str, *options: str, concurrency: int = 2) -> Child:
+        """Start one, without waiting for it (`wait_workers`). Without ``-Q`` in `options` it takes every queue."""
+        argv = [
+            *_CELERY, "worker", "--hostname", f"{name}@{LOOPBACK}", "--concurrency", str(concurrency),
+            "--without-gossip", "--without-mingle", *options,
+        ]  # fmt: skip
+        self.workers[name] = self._child(f"worker {name}", argv, f"{name}.log", self._env)
+        self.workers[name].start()
+        return self.workers[name]
+
+    def wait_workers(self, names: Sequence[str] = (), seconds: float = _START_SECONDS) -> None:
+        """Until these workers (all, without names) answer. Raises PgfleetError when one ends or does not."""
+        waiting = set(names or self.workers)
+        deadline = time.monotonic() + seconds
+        with Celery(broker=self._broker_url) as app:
+            while waiting:
+                destination = [f"{name}@{LOOPBACK}" for name in waiting]
+                replies = app.control.ping(destination, timeout=_PING_SECONDS, limit=len(waiting))
+                waiting -= {node.partition("@")[0] for reply in replies for node in reply}
+                for name in waiting:
+                    self.workers[name].wait_ready(lambda: True, 0)
+                    if not self.workers[name].running or time.monotonic() > deadline:
+                        self.workers[name].wait_ready(lambda: False, 0)
+
+    def start_beat(self) -> None:
+        schedule = str(self.directory / "beat-schedule")
+        self.beat = self._child("beat", [*_CELERY, "beat", "--schedule", schedule], "beat.log", self._env)
+        self.beat.start()
+
+    def start_flower(self, user: str, password: str) -> None:
+        """On a free port, with that login, at `flower_url`; without waiting for it (`wait_flower`)."""
+
+        def start(ports: list[int]) -> None:
+            url = f"http://{LOOPBACK}:{ports[0]}"
+            argv = [*_CELERY, "flower", f"--address={LOOPBACK}", f"--port={ports[0]}"]
+            # In the environment, because everybody can read argv. The cookie's key would be made up at each start.
+            env = {"FLOWER_BASIC_AUTH": f"{user}:{password}", "FLOWER_COOKIE_SECRET": secrets.token_hex(16)}
+            self.flower = self._child("Flower", argv, "flower.log", {**self._env, **env})
+            self.flower.start()
+            self.flower_url = url
+
+        on_free_ports(1, start)
+
+    def wait_flower(self, seconds: float = _START_SECONDS) -> None:
+        assert self.flower is not None
+        self.flower.wait_ready(lambda: _answers(f"{self.flower_url}/healthcheck"), seconds)
+
+    @property
+    def children(self) -> list[Child]:
+        """What runs on its own and should not end by itself."""
+        return [*self.workers.values(), *filter(None, (self.beat, self.flower))]
+
+    def stop(self) -> None:
+        """All at once, so that the slowest counts alone. Idempotent."""
+        for child in self.children:
+            child.terminate()
+        for child in reversed(self.children):
+            child.stop()
+
+    def _child(self, name: str, argv: list[str], log: str, env: Mapping[str, str]) -> Child:
+        path = self.directory / log
+        return Child(name, argv, env=env, log=path, cwd=self.directory, stop_seconds=_STOP_SECONDS)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False

@@ -1,0 +1,1 @@
+"""PostgreSQL: its client programs, connections, the held snapshot, the dump, the questions in SQL."""

@@ -1,0 +1,105 @@
+"""The guarantee behind the hints: every 30 s, whatever is due is sent again, whatever is lost is taken up.
+
+Each part is safe to run twice at once and on any worker; a failure in one is logged and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+
+from worker import flows, log
+from worker.config.model import Database
+from worker.core import cron
+from worker.errors import PgfleetError
+from worker.ledger import JobDue
+from worker.ledger.model import Hint, NewRun, Run
+from worker.owner import is_dead
+from worker.steps.context import Adapters
+
+logger = logging.getLogger("pgfleet.reconcile")
+
+
+def reconcile(adapters: Adapters) -> list[Hint]:
+    """Mend what can be mended and return the hints that are to be sent."""
+    began = time.monotonic()
+    parts: tuple[Callable[[Adapters], int], ...] = (schedule, take_over, rewind_lost, fail_overdue)
+    for part in parts:
+        try:
+            if changed := part(adapters):
+                logger.info(part.__name__, extra={"action": part.__name__, "count": changed})
+        except PgfleetError as error:
+            logger.error(error.message, extra={"action": part.__name__, "hint": error.hint})
+    hints = adapters.ledger.take_due(limit=200)
+    logger.debug("reconciled", extra={"action": "reconcile", "hints": len(hints), "seconds": time.monotonic() - began})
+    return hints
+
+
+def schedule(adapters: Adapters) -> int:
+    """Insert the runs that the schedule owes; a missed slot is caught up once."""
+    now = datetime.now(UTC)
+    jobs = [job for database in adapters.settings.databases.values() for job in _jobs(database, now)]
+    return len(adapters.ledger.schedule_due(jobs))
+
+
+def _jobs(database: Database, now: datetime) -> Iterator[JobDue]:
+    wanted = {"backup": database.schedule}
+    for kind, line in wanted.items():
+        slot = cron.latest_slot(line, now)
+        if slot is None:
+            continue
+        job = f"{kind}:{database.alias}"
+        new = NewRun(
+            "backup",
+            database.alias,
+            {"databases": [database.alias], "requested_by": "schedule"},
+            "schedule",
+            job=job,
+            scheduled_for=slot.timestamp(),
+        )
+        yield JobDue(job, line, slot.timestamp(), new, flows.first(new))
+
+
+def take_over(adapters: Adapters) -> int:
+    """Free the steps of dead processes of this machine, adopt the runs of a dead `--here`, fail what is used up."""
+    ledger = adapters.ledger
+    freed = ledger.break_dead_leases(is_dead)
+    adopted = ledger.adopt_orphans(is_dead)
+    return freed + adopted + ledger.expired_exhausted()
+
+
+def rewind_lost(adapters: Adapters) -> int:
+    """Start those runs again whose spool no living worker mounts any more."""
+    settings, ledger = adapters.settings, adapters.ledger
+    alive = {worker.spool_id for worker in ledger.workers(alive_within=settings.spool_gone_seconds)}
+    lost = [run for run in ledger.runs(states=("running",), limit=1000) if _spool_lost(run, alive)]
+    return sum(_rewind(adapters, run) for run in lost)
+
+
+def _spool_lost(run: Run, alive: set[str]) -> bool:
+    return not run.here and run.spool_id is not None and run.spool_id not in alive
+
+
+def _rewind(adapters: Adapters, run: Run) -> bool:
+    kept = flows.rewound(run.kind)
+    with log.context(run=run.id, database=run.database):
+        why = f"no worker mounts spool {run.spool_id} any more"
+        done = bool(kept) and adapters.ledger.rewind(run.id, keep=kept, why=why)
+        if done:
+            logger.warning(f"start again: {why}", extra={"action": "rewind"})
+        return done
+
+
+def fail_overdue(adapters: Adapters) -> int:
+    """End the runs that have been open for longer than any run should be."""
+    return adapters.ledger.fail_overdue(adapters.settings.run_deadline_seconds)
+
+
+def sweep_spool(adapters: Adapters, *, older_than: float = 86_400.0) -> list[str]:
+    """Remove directories on this worker's spool whose runs have ended and been swept, or were never known."""
+    open_runs = {run.id for run in adapters.ledger.runs(states=("queued", "running"), limit=10_000)}
+    return adapters.spool.sweep(open_runs, older_than)
+
+

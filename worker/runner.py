@@ -1,0 +1,171 @@
+"""How a step runs, whoever asks for it: claim the row, work under a heartbeat, commit by the fence.
+
+The Celery tasks and `--here` both come through here. What happens when the process is killed:
+
+* before the claim: nothing was done; the hint is sent again by `reconcile`
+* during the work: the lease runs out (or the dead owner is noticed), the step is due again
+* after the work, before the commit: the same; the work is idempotent by name
+* after the commit, before the hints: the next steps are rows already; `reconcile` sends them
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any
+
+from worker import flows, log
+from worker.config.model import Settings
+from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
+from worker.ledger import RunEnd
+from worker.ledger.model import Claim
+from worker.owner import me
+from worker.steps import backup, sweep, upload, verify
+from worker.steps.context import Adapters, Context, Later, Outcome
+
+logger = logging.getLogger("pgfleet.runner")
+
+STEPS: Mapping[str, Callable[[Context], Outcome]] = {
+    "backup.dump": backup.dump,
+    "backup.encrypt": backup.encrypt,
+    "backup.upload": upload.upload,
+    "backup.upload_part": upload.upload_part,
+    "backup.seal": upload.seal,
+    "backup.verify": verify.verify,
+    "backup.verify_part": verify.verify_part,
+    "backup.attest": verify.attest,
+    "backup.conclude": backup.conclude,
+    "backup.sweep": sweep.sweep_run,
+}
+
+
+def perform(adapters: Adapters, run_id: str, step_id: int) -> PgfleetError | None:
+    """Do one step if it is ours to do. Returns its error, already recorded, for whoever wants to show it.
+
+    Raises LedgerUnavailable when not even the claim could be made.
+    """
+    claim = adapters.ledger.claim(run_id, step_id, owner=me())
+    if claim is None:
+        return None
+    with log.context(run=run_id, step=claim.step.name, key=claim.step.key, database=claim.run.database):
+        return _perform(adapters, claim)
+
+
+def _perform(adapters: Adapters, claim: Claim) -> PgfleetError | None:
+    ledger, context, began = adapters.ledger, Context(adapters, claim), time.monotonic()
+    logger.info("begin", extra={"action": "begin", "attempt": claim.step.attempts})
+    try:
+        with Heartbeat(context):
+            outcome = STEPS[claim.step.name](context)
+            context.check()
+        following = flows.follow(claim.step, outcome.result, outcome.fan_out)
+        ledger.commit(claim, outcome.result, following, end=_end(outcome))
+    except Later as later:
+        ledger.postpone(claim, later.seconds, later.data)
+        logger.info(later.message, extra={"action": "postpone", "seconds": later.seconds})
+    except LeaseLost:
+        logger.warning("the step was cancelled or taken over", extra={"action": "lost"})
+    except Exception as error:  # noqa: BLE001 - whatever went wrong belongs in the ledger
+        if context.stop.is_set():
+            logger.warning("the step was cancelled or taken over", extra={"action": "lost"})
+            return None
+        return _failed(adapters, claim, error)
+    except BaseException:
+        ledger.release(claim)
+        raise
+    else:
+        _log_end(claim, outcome, time.monotonic() - began)
+    return None
+
+
+def _end(outcome: Outcome) -> RunEnd | None:
+    return RunEnd(outcome.end, outcome.run_result, outcome.error) if outcome.end is not None else None
+
+
+def _log_end(claim: Claim, outcome: Outcome, seconds: float) -> None:
+    size = outcome.result.get("bytes")
+    extra: dict[str, Any] = {"action": "done", "seconds": round(seconds, 3)}
+    if isinstance(size, int) and size:
+        extra |= {"bytes": size, "bytes_per_second": int(size / max(seconds, 1e-6))}
+    if outcome.end is not None:
+        extra |= {"state": outcome.end}
+    logger.info("done", extra=extra)
+
+
+def _failed(adapters: Adapters, claim: Claim, error: Exception) -> PgfleetError:
+    """Record a failure: due again later when a retry may cure it, else for good."""
+    if isinstance(error, Busy):
+        adapters.ledger.postpone(claim, 15.0, {"waiting_for": error.message})
+        logger.info(error.message, extra={"action": "postpone", "seconds": 15.0})
+        return error
+    known = error if isinstance(error, PgfleetError) else _unexpected(error)
+    retryable = not isinstance(error, PgfleetError) or error.retryable
+    retry_in = backoff(adapters.settings, claim.step.attempts) if retryable else None
+    outcome = adapters.ledger.fail(claim, record(known, claim.step.name), retry_in=retry_in)
+    logger.log(
+        logging.WARNING if outcome == "retry" else logging.ERROR,
+        known.message,
+        extra={"action": outcome, "hint": known.hint, "error": type(error).__name__, "retry_in": retry_in},
+        exc_info=error if not isinstance(error, PgfleetError) else None,
+    )
+    return known
+
+
+def _unexpected(error: Exception) -> PgfleetError:
+    text = " ".join(str(error).split()) or "no message"
+    return PgfleetError(
+        f"Something that pgfleet does not expect went wrong: {type(error).__name__}: {text[:500]}.",
+        "The worker's log has the details; please report it.",
+    )
+
+
+def record(error: PgfleetError, step: str) -> dict[str, Any]:
+    """An error as the ledger keeps it and `--json` shows it."""
+    return {
+        "type": type(error).__name__,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+        "step": step,
+    }
+
+
+def backoff(settings: Settings, attempt: int) -> float:
+    """Seconds until the next attempt: exponential, with full jitter in its upper half."""
+    top = min(settings.retry_max_seconds, settings.retry_base_seconds * 2 ** max(0, attempt - 1))
+    return top * (0.5 + random.random() / 2)  # noqa: S311 - jitter is no secret
+
+
+class Heartbeat:
+    """Extends the lease while the step works, and stops the work when the lease is lost."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _beat(self) -> None:
+        context, lease = self._context, self._context.claim.lease_seconds
+        valid_until = time.monotonic() + lease
+        while not self._ended.wait(min(lease / 4, 5.0)):
+            try:
+                ours = context.ledger.heartbeat(
+                    context.claim, bytes_done=context.bytes_done, bytes_total=context.bytes_total
+                )
+                valid_until = time.monotonic() + lease
+            except LedgerUnavailable:
+                ours = time.monotonic() < valid_until  # somebody else may have it after that
+            if not ours:
+                context.stop.set()
+                return

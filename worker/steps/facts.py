@@ -1,0 +1,46 @@
+"""What the dump step knows and the manifest will say, kept in the run's directory in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from worker.config.model import Destination
+from worker.core.backup import Artifact
+
+FACTS = "facts.json"
+
+
+def recovery_commands(
+    destination: Destination, facts: Mapping[str, Any], artifacts: Sequence[Artifact]
+) -> tuple[str, ...]:
+    """Shell commands that give the database back with gpg, pg_restore and psql alone."""
+    commands = [_fetch(destination, artifact.name) for artifact in artifacts]
+    if facts["encrypted"]:
+        commands += [f"gpg --output {_plain(a.name)} --decrypt {a.name}" for a in artifacts]
+    dump = [_plain(a.name) for a in artifacts if a.kind == "dump"]
+    data = [_plain(a.name) for a in artifacts if a.kind == "data"]
+    globals_ = [_plain(a.name) for a in artifacts if a.kind == "globals"]
+    commands += [f"psql -d postgres -f {name}   # roles; 'already exists' is harmless" for name in globals_]
+    database = facts["dbname"]
+    commands.append(f"createdb --template=template0 --encoding={facts['server']['encoding']} {database}_restored")
+    restore = f"pg_restore --exit-on-error -d {database}_restored"
+    if not data:
+        return (*commands, *(f"{restore} {name}" for name in dump), f"vacuumdb --analyze-only {database}_restored")
+    # Several archives of one snapshot: tables first, then everybody's rows, then indexes and constraints.
+    commands += [f"{restore} --section=pre-data {name}" for name in dump]
+    commands += [f"{restore} --section=data {name}" for name in (*dump, *data)]
+    commands += [f"{restore} --section=post-data {name}" for name in dump]
+    return (*commands, f"vacuumdb --analyze-only {database}_restored")
+
+
+def _plain(name: str) -> str:
+    return name.removesuffix(".gpg")
+
+
+def _fetch(destination: Destination, name: str) -> str:
+    if destination.kind == "directory":
+        return f"cp {destination.path}/{name} ."
+    endpoint = f" --endpoint-url {destination.endpoint}" if destination.endpoint else ""
+    prefix = destination.prefix.strip("/")
+    return f"aws s3 cp{endpoint} s3://{destination.bucket}/{prefix + '/' if prefix else ''}{name} ."

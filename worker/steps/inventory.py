@@ -1,0 +1,113 @@
+"""Every backup with its copies, over all destinations at once, and which one a request means."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from worker.catalog import Entry
+from worker.core.requests import LATEST, OfOneBackup
+from worker.errors import BackupNotFound, ConfigError, PgfleetError
+from worker.steps.context import Adapters
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A backup and its copies by destination, in the order of the configuration."""
+
+    backup_id: str
+    database: str
+    copies: dict[str, Entry]
+
+
+def list_all(
+    adapters: Adapters, *, database: str | None = None, destination: str | None = None, backup: str | None = None
+) -> tuple[list[Listed], dict[str, PgfleetError]]:
+    """Backups newest first, and the destinations that could not be listed: one that is down hides no other."""
+    aliases = [destination] if destination else list(adapters.settings.destinations)
+    open_ids = _in_progress(adapters)
+    found: dict[str, dict[str, Entry]] = {}
+    failures: dict[str, PgfleetError] = {}
+    with ThreadPoolExecutor(max(1, len(aliases))) as pool:
+        futures = {alias: pool.submit(adapters.catalog(alias).entries, database, open_ids) for alias in aliases}
+        for alias, future in futures.items():
+            try:
+                for entry in future.result():
+                    found.setdefault(entry.backup_id, {})[alias] = entry
+            except PgfleetError as error:
+                failures[alias] = error
+    listed = [
+        Listed(backup_id, next(iter(copies.values())).database, copies)
+        for backup_id, copies in found.items()
+        if backup in (None, backup_id)
+    ]
+    return sorted(listed, key=lambda item: next(iter(item.copies.values())).at, reverse=True), failures
+
+
+def _in_progress(adapters: Adapters) -> list[str]:
+    """Backups that are being uploaded now; an empty list when the ledger is away, as on the day of the disaster."""
+    try:
+        runs = adapters.ledger.runs(kind="backup", states=("queued", "running"))
+    except PgfleetError:
+        return []
+    return [run.backup_id for run in runs if run.backup_id]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A backup, and the destinations to take it from, best first."""
+
+    backup_id: str
+    copies: dict[str, Entry]
+
+
+def choose(
+    adapters: Adapters, wanted: OfOneBackup, *, destination: str | None = None, usable: bool = True
+) -> Choice:
+    """The backup that a request means. With `usable`, damaged and incomplete copies do not count.
+
+    Raises BackupNotFound that says what is there instead.
+    """
+    database = wanted.database or (_only_database(adapters) if wanted.backup in LATEST else None)
+    backup = None if wanted.backup in LATEST else wanted.backup
+    listed, failures = list_all(adapters, database=database, destination=destination, backup=backup)
+    for item in listed:
+        copies = {alias: entry for alias, entry in item.copies.items() if not usable or entry.state in _USABLE}
+        at = next(iter(item.copies.values())).at
+        if not copies or (wanted.before is not None and at >= wanted.before):
+            continue
+        if wanted.backup == "latest-proven" and not any(entry.proven_at for entry in copies.values()):
+            continue
+        return Choice(item.backup_id, dict(sorted(copies.items(), key=lambda pair: _distance(adapters, *pair))))
+    raise _nothing(wanted, listed, failures)
+
+
+_USABLE = ("verified", "unverified", "unmanaged")
+_COLD = ("GLACIER", "DEEP_ARCHIVE")
+
+
+def _distance(adapters: Adapters, alias: str, entry: Entry) -> tuple[int, int]:
+    """Nearest first: a directory, a bucket, cold storage; then the one that is known to be good."""
+    cold = any(info.storage_class in _COLD for info in entry.objects)
+    local = adapters.destination(alias).kind == "directory"
+    return (0 if local else 2 if cold else 1, _USABLE.index(entry.state) if entry.state in _USABLE else 9)
+
+
+def _only_database(adapters: Adapters) -> str:
+    databases = list(adapters.settings.databases)
+    if len(databases) != 1:
+        raise ConfigError(
+            f"Several databases are configured ({', '.join(databases)}): 'latest' could be any of them.",
+            "Name one with --database.",
+        )
+    return databases[0]
+
+
+def _nothing(wanted: OfOneBackup, listed: list[Listed], failures: dict[str, PgfleetError]) -> PgfleetError:
+    if failures and not listed:
+        return next(iter(failures.values()))
+    if wanted.backup not in LATEST and listed:
+        states = ", ".join(f"{alias}: {entry.state}" for alias, entry in listed[0].copies.items())
+        return BackupNotFound(f"No copy of {wanted.backup} can be used ({states}).", "Take another: pgfleet list.")
+    before = f" before {wanted.before:%Y-%m-%d %H:%M:%S} UTC" if wanted.before else ""
+    return BackupNotFound(f"There is no backup {wanted.backup!r}{before} here.", "`pgfleet list` shows what there is.")

@@ -1,0 +1,63 @@
+"""Leave nothing behind: what a run that has ended may have left open, half written or staged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from worker.core import keys
+from worker.errors import ConfigError
+from worker.steps.context import Context, Outcome
+from worker.storage import ObjectStore
+
+
+def sweep_run(context: Context) -> Outcome:
+    """Abort the run's open uploads, delete the objects of copies that were never sealed, clear its spool."""
+    aborted = deleted = 0
+    for destination, backups in _touched(context).items():
+        try:
+            store = context.adapters.store(destination)
+        except ConfigError:
+            continue  # the destination has left the configuration, and its credentials with it
+        for backup in backups:
+            aborted += _abort_uploads(store, backup)
+            deleted += _delete_unsealed(store, backup)
+    spool = context.adapters.spool
+    if context.run.spool_id in (None, spool.id):
+        spool.remove(context.run.id)
+    return Outcome({"aborted": aborted, "deleted": deleted})
+
+
+def _touched(context: Context) -> dict[str, set[str]]:
+    """destination → the backup ids that any generation of this run may have begun to upload there."""
+    touched: dict[str, set[str]] = {}
+    for step in context.ledger.steps(context.run.id, name="backup.upload", all_generations=True):
+        name = keys.parse(step.data["artifact"]["name"])
+        if name is not None:
+            touched.setdefault(step.data["destination"], set()).add(name.backup_id)
+    return touched
+
+
+def _abort_uploads(store: ObjectStore, backup: str) -> int:
+    uploads = [upload for upload in store.open_uploads(backup) if _belongs(upload.key, backup)]
+    for upload in uploads:
+        store.abort(upload.key, upload.upload_id)
+    return len(uploads)
+
+
+def _delete_unsealed(store: ObjectStore, backup: str) -> int:
+    names = [info.key for info in store.list(backup) if _belongs(info.key, backup)]
+    if keys.manifest_key(backup) in names:
+        return 0
+    return _delete(store, names)
+
+
+def _delete(store: ObjectStore, names: Iterable[str]) -> int:
+    deleted = 0
+    for deleted, name in enumerate(names, 1):
+        store.delete(name)
+    return deleted
+
+
+def _belongs(key: str, backup: str) -> bool:
+    name = keys.parse(key)
+    return name is not None and name.backup_id == backup

@@ -1,0 +1,161 @@
+"""Copy artifacts to one destination and seal the copy with its manifest.
+
+Killed at any line: the object keys are fixed, the upload's id is in the ledger before the first part, a part is
+always the same bytes, and the manifest is written last, only when there is none.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.config.model import Destination
+from worker.core import parts
+from worker.core.backup import Artifact, Manifest, Part, backup_type, parse_id
+from worker.errors import ObjectMissing, StorageError, UploadGone
+from worker.ledger.model import Step
+from worker.spool import hash_file
+from worker.steps.context import Context, Outcome
+from worker.steps.facts import FACTS, recovery_commands
+from worker.storage import ObjectStore, StoredPart
+from worker.storage.slice import FileSlice
+
+
+def upload(context: Context) -> Outcome:
+    """Put a small artifact whole, or open the multipart upload of a large one and fan its parts out."""
+    data = context.step.data
+    artifact, destination = data["artifact"], context.adapters.destination(data["destination"])
+    store = context.adapters.store(destination.alias)
+    key, size = artifact["name"], artifact["size"]
+    plan = parts.plan(size, context.settings.part_size)
+    outcome = {"object": key, "size": size, "part_size": plan.part_size}
+    if len(plan) == 1:
+        context.progress(0, size)
+        with FileSlice(context.run_dir / key, 0, size) as body:
+            store.put(key, body, size=size, sha256=artifact["sha256"], storage_class=_storage_class(context, destination))
+        context.progress(size)
+        return Outcome({**outcome, "upload_id": None, "sha256": artifact["sha256"], "bytes": size})
+    upload_id = data.get("upload_id") or _open_upload(context, store, destination, key)
+    arrived = {part.number: part for part in store.list_parts(key, upload_id)}
+    return Outcome({**outcome, "upload_id": upload_id, "parts": len(plan)}, _part_steps(plan, arrived))
+
+
+def _open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
+    """The id of the upload of `key`, adopted when a killed attempt left one, in the ledger before it is used."""
+    found = next((found.upload_id for found in store.open_uploads(key) if found.key == key), None)
+    upload_id = found or store.begin(key, storage_class=_storage_class(context, destination))
+    context.note(upload_id=upload_id)
+    return upload_id
+
+
+def _part_steps(plan: parts.PartPlan, arrived: Mapping[int, StoredPart]) -> Iterator[dict[str, Any]]:
+    for number in plan.numbers():
+        part = arrived.get(number)
+        yield {"number": number} | ({"arrived": _stored(part)} if part is not None else {})
+
+
+def _stored(part: StoredPart) -> dict[str, Any]:
+    return {"size": part.size, "sha256": part.sha256, "etag": part.etag}
+
+
+def upload_part(context: Context) -> Outcome:
+    """Send one part, unless it is there already with this very content."""
+    data = context.step.data
+    store = context.adapters.store(data["destination"])
+    key, number, upload_id = data["object"], data["number"], data["upload_id"]
+    offset, length = parts.PartPlan(data["size"], data["part_size"]).range(number)
+    path = context.run_dir / key
+    _, sha256 = hash_file(path, offset=offset, length=length, stop=context.stop)
+    context.progress(0, length)
+    stored = data.get("arrived") or (_arrived(store, key, upload_id, number) if context.step.attempts > 1 else None)
+    if stored is None or (stored["size"], stored["sha256"]) != (length, sha256):
+        with FileSlice(path, offset, length) as body:
+            stored = _stored(store.put_part(key, upload_id, number, body, size=length, sha256=sha256))
+    context.progress(length)
+    return Outcome({"number": number, "size": length, "sha256": sha256, "etag": stored["etag"], "bytes": length})
+
+
+def _arrived(store: ObjectStore, key: str, upload_id: str, number: int) -> dict[str, Any] | None:
+    for part in store.list_parts(key, upload_id):
+        if part.number == number:
+            return _stored(part)
+    return None
+
+
+def seal(context: Context) -> Outcome:
+    """All parts are there: complete the uploads, then write the manifest, last."""
+    destination = context.step.data["destination"]
+    store = context.adapters.store(destination)
+    artifacts = {step.key: step.result["artifact"] for step in context.ledger.steps(context.run.id, name="backup.encrypt")}
+    sealed = []
+    for step in list(context.ledger.steps(context.run.id, name="backup.upload", branch=destination)):
+        described = artifacts[step.key.rpartition("@")[0]]
+        sealed.append(_complete(context, store, step, described))
+        context.check()
+    manifest = _manifest(context, destination, tuple(sorted(sealed, key=lambda artifact: artifact.name)))
+    manifest = context.adapters.catalog(destination).seal(manifest)
+    return Outcome({"bytes": manifest.size, "objects": len(manifest.artifacts)})
+
+
+def _complete(context: Context, store: ObjectStore, step: Step, described: Mapping[str, Any]) -> Artifact:
+    result = step.result
+    key, size, upload_id = result["object"], result["size"], result["upload_id"]
+    if upload_id is None:
+        rows = [StoredPart(1, size, result["sha256"], "")]
+    else:
+        rows = _part_rows(context, step, parts.PartPlan(size, result["part_size"]))
+        try:
+            store.complete(key, upload_id, rows)
+        except UploadGone:
+            _complete_already(store, key, size)
+    listed = tuple(Part(number=row.number, size=row.size, sha256=row.sha256) for row in rows)
+    return Artifact(**described, part_size=result["part_size"], parts=listed)
+
+
+def _part_rows(context: Context, step: Step, plan: parts.PartPlan) -> list[StoredPart]:
+    steps = context.ledger.steps(context.run.id, name="backup.upload_part", branch=step.branch)
+    rows = sorted(
+        (
+            StoredPart(row.result["number"], row.result["size"], row.result["sha256"], row.result["etag"])
+            for row in steps
+            if row.key.rpartition("#")[0] == step.key
+        ),
+        key=lambda row: row.number,
+    )
+    if [row.number for row in rows] != list(plan.numbers()) or sum(row.size for row in rows) != plan.size:
+        raise StorageError(f"The parts of {step.result['object']} in the ledger do not add up to the file.", "")
+    return rows
+
+
+def _complete_already(store: ObjectStore, key: str, size: int) -> None:
+    """A killed attempt may have completed the upload and died before it could say so."""
+    try:
+        found = store.stat(key).size
+    except ObjectMissing:
+        found = -1
+    if found != size:
+        raise UploadGone(
+            f"The upload of {key} to {store.name} has vanished from the bucket before it was complete.",
+            "Look for a lifecycle rule that aborts uploads too early, then start the backup again.",
+        )
+
+
+def _manifest(context: Context, destination: str, artifacts: tuple[Artifact, ...]) -> Manifest:
+    facts = json.loads((context.run_dir / FACTS).read_bytes())
+    target = context.adapters.destination(destination)
+    return Manifest.model_validate(
+        facts
+        | {
+            "destination": destination,
+            "sealed_at": datetime.now(UTC),
+            "artifacts": artifacts,
+            "restore": recovery_commands(target, facts, artifacts),
+        }
+    )
+
+
+def _storage_class(context: Context, destination: Destination) -> str:
+    _, at = parse_id(str(context.run.backup_id))
+    return destination.storage_class.get(backup_type(at.date()), "")
