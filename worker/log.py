@@ -110,7 +110,7 @@ def _plain(value: Any) -> Any:
 
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return json.dumps(_event(record), ensure_ascii=False)
+        return _line(json.dumps(_event(record), ensure_ascii=False))
 
 
 class _Text(logging.Formatter):
@@ -118,7 +118,7 @@ class _Text(logging.Formatter):
         event = _event(record)
         values = " ".join(f"{name}={_word(value)}" for name, value in event.items() if name not in _KEYS[:5])
         head = f"{event['time']} {event['level']} {event['action']}"
-        return " ".join(part for part in (head, values, _line(event["message"])) if part)
+        return _line(" ".join(part for part in (head, values, event["message"]) if part))
 
 
 def _word(value: Any) -> str:
@@ -131,4 +131,6 @@ def _word(value: Any) -> str:
 
 def _line(text: str) -> str:
     """On one line: what breaks it is shown as its escape, so that no input can forge an event."""
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
-from worker import flows, log
+from worker import flows, log, notify
 from worker.config.model import Database
 from worker.core import cron
 from worker.errors import PgfleetError
@@ -25,7 +25,7 @@ logger = logging.getLogger("pgfleet.reconcile")
 def reconcile(adapters: Adapters) -> list[Hint]:
     """Mend what can be mended and return the hints that are to be sent."""
     began = time.monotonic()
-    parts: tuple[Callable[[Adapters], int], ...] = (schedule, take_over, rewind_lost, fail_overdue)
+    parts: tuple[Callable[[Adapters], int], ...] = (schedule, take_over, rewind_lost, fail_overdue, tell)
     for part in parts:
         try:
             if changed := part(adapters):
@@ -95,6 +95,22 @@ def _rewind(adapters: Adapters, run: Run) -> bool:
 def fail_overdue(adapters: Adapters) -> int:
     """End the runs that have been open for longer than any run should be."""
     return adapters.ledger.fail_overdue(adapters.settings.run_deadline_seconds)
+
+
+def tell(adapters: Adapters) -> int:
+    """Send the notices that the ledger holds; what cannot be sent is tried again later."""
+    ledger, settings, sent = adapters.ledger, adapters.settings, 0
+    for notice in ledger.pending_notices():
+        try:
+            if settings.notify_urls and notify.worth_telling(notice):
+                notify.send(settings, notice)
+                sent += 1
+        except PgfleetError as error:
+            ledger.notice_failed(notice.id, 60.0)
+            logger.warning(error.message, extra={"action": "notify", "run": notice.run_id, "hint": error.hint})
+        else:
+            ledger.notice_sent(notice.id)
+    return sent
 
 
 def sweep_spool(adapters: Adapters, *, older_than: float = 86_400.0) -> list[str]:

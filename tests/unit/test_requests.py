@@ -98,12 +98,12 @@ def test_a_request_survives_json(kind: str, request_: Request) -> None:
 def test_every_kind_can_be_parsed_from_its_smallest_payload() -> None:
     smallest: dict[str, dict[str, Any]] = {"copy": {"to": "s3"}}
     for kind in get_args(Kind):
-        payload: dict[str, Any] = smallest.get(kind, {})
+        payload = smallest.get(kind, {})
         assert parse(kind, payload).to_payload() == payload
 
 
 def test_what_is_null_or_the_default_may_be_written_out() -> None:
-    payload = {"databases": [], "idempotency_key": None, "requested_by": ""}
+    payload: dict[str, Any] = {"databases": [], "idempotency_key": None, "requested_by": ""}
     assert parse("backup", payload) == BackupRequest()
 
 

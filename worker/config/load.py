@@ -74,6 +74,8 @@ def _databases(sources: Sources, given: dict[Table, dict[str, Given]], problems:
         alias = str(name.value) if name else str(Database.model_fields["name"].default)
         sources.databases[alias] = Section("environment", "database", alias, given["database"])
         return
+    for alias, section in sources.databases.items():
+        section.given.setdefault("name", Given(alias, section.label("name"), "default"))
     _refuse_mixing(sources, given["database"], "databases", problems)
 
 

@@ -25,6 +25,7 @@ _DERIVED = {
     "ledger_url": "`ledger.sqlite3` in the state directory",
     "gpg_home": "`gnupg` in the state directory with a keys directory, else `GNUPGHOME`, else `~/.gnupg`",
     "path": f"`{DEFAULT_BACKUP_DIR}`",
+    "databases.name": "the alias",
     **{f"storage_class.{type_}": f"`{name}`" for type_, name in STORAGE_CLASSES.items()},
 }
 _GROUPS: tuple[tuple[Table, str, str], ...] = (
@@ -130,6 +131,8 @@ def _variable_row(variable: Variable) -> tuple[str, ...]:
 def _key_row(model: type[BaseModel], key: str) -> tuple[str, ...]:
     info = field_info(model, key)
     default = key if model is Destination and key.startswith("storage_class") else ""
+    if model is Database and key == "name":
+        default = "databases.name"
     return (f"`{key}`" + _mark(info), *_cells(default, info, kind_of(info)))
 
 

@@ -25,9 +25,9 @@ SIZE_UNITS = {
     "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40,
 }  # fmt: skip
 DURATION_UNITS = {"ms": 0.001, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_SIZE = re.compile(r"(?P<number>\d+(\.\d+)?)\s*(?P<unit>[A-Za-z]*)")
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|min|s|m|h|d)")
-_COMPRESSION = re.compile(r"auto|none|gzip(:[1-9])?|zstd(:([1-9]|1\d|2[0-2]))?|lz4|[0-9]")
+_SIZE = re.compile(r"(?P<number>[0-9]+(\.[0-9]+)?)\s*(?P<unit>[A-Za-z]*)")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*(ms|min|s|m|h|d)")
+_COMPRESSION = re.compile(r"auto|none|gzip(:[1-9])?|zstd(:([1-9]|1\d|2[0-2]))?|lz4(:([1-9]|1[0-2]))?|[0-9]")
 _ALIAS = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}")
 TRUE_FALSE = "true or false"
 
@@ -66,7 +66,7 @@ def format_size(size: int) -> str:
 def parse_duration(text: str) -> float:
     """Seconds of "90s", "15m", "1h30m", "2d" or "90" (seconds)."""
     text = text.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
         return float(text)
     parts = _DURATION_PART.findall(text)
     if not parts or _DURATION_PART.sub("", text).strip():
@@ -159,7 +159,7 @@ AbsolutePath = Annotated[Path, AfterValidator(_absolute), Kind("an absolute path
 Compression = Annotated[
     str,
     _matching(_COMPRESSION),
-    Kind("auto, none, gzip:1 to gzip:9, zstd:1 to zstd:22, lz4 or a digit from 0 to 9", "zstd:3"),
+    Kind("auto, none, gzip:1 to gzip:9, zstd:1 to zstd:22, lz4:1 to lz4:12 or a digit from 0 to 9", "zstd:3"),
 ]
 Endpoint = Annotated[
     str,

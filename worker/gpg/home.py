@@ -20,7 +20,7 @@ import gnupg
 from worker import process
 from worker.errors import Cancelled, ConfigError, MissingDependency
 
-# python-gnupg logs the beginning of what it imports at DEBUG: for a private key that is a secret.
+# python-gnupg logs the beginning of the keys that it scans at DEBUG: of a private key that is a secret.
 logging.getLogger("gnupg").setLevel(logging.CRITICAL)
 
 _OLDEST = (2, 2)  # --pinentry-mode, --import-options show-only, DECRYPTION_KEY
@@ -64,12 +64,7 @@ class Home:
             raise self._unusable(error.strerror or str(error)) from error
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise self._unusable("no right to write to it")
-        self.public = self._keyring(agent=False)
-
-    @cached_property
-    def private(self) -> Any:
-        """python-gnupg with an agent: only within `agent()`."""
-        return self._keyring(agent=True)
+        self.keyring = self._keyring()
 
     def run(
         self,
@@ -79,7 +74,7 @@ class Home:
         stdout: Callable[[bytes | memoryview], None] | None = None,
         stop: threading.Event | None = None,
     ) -> Status:
-        """Start gpg for something that needs no private key, and wait for it.
+        """Start gpg for something that needs no agent, and wait for it.
 
         Raises Cancelled when `stop` was set, and whatever `stdout` raises.
         """
@@ -103,7 +98,7 @@ class Home:
                     "Name a file that this worker may read.",
                 )
             options += ["--passphrase-file", str(passphrase_file)]
-        with self.agent():
+        with self._agent():
             return self._run([*options, *arguments], stdin, input, stdout, stop)
 
     def _run(
@@ -121,7 +116,7 @@ class Home:
         return _read_status(finished)
 
     @contextmanager
-    def agent(self) -> Iterator[None]:
+    def _agent(self) -> Iterator[None]:
         """gpg may start its agent (which alone touches private keys) in this block; the last one out ends it.
 
         Others, here or in another process, may be inside at the same time: each holds a shared lock. An agent
@@ -130,9 +125,9 @@ class Home:
         self._check_socket()
         lock = os.open(self.path / ".pgfleet-agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            if _alone(lock) and not self._agent_answers():
-                os.pwrite(lock, _OURS, 0)
             fcntl.flock(lock, fcntl.LOCK_SH)
+            if not self._agent_answers():
+                os.pwrite(lock, _OURS, 0)
             try:
                 yield
             finally:
@@ -166,10 +161,11 @@ class Home:
                 "Set PGFLEET_GPG_HOME to a shorter path.",
             )
 
-    def _keyring(self, *, agent: bool) -> Any:
+    def _keyring(self) -> Any:
+        """python-gnupg, to look at public keys."""
         try:
             keyring = gnupg.GPG(
-                gnupghome=str(self.path), options=_options(agent), env=process.base_environment()
+                gnupghome=str(self.path), options=_options(agent=False), env=process.base_environment()
             )
         except OSError as error:
             raise MissingDependency(

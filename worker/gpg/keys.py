@@ -6,7 +6,6 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from email.utils import parseaddr
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from worker.gpg.home import Home
 
 _KEY_FILES = frozenset({".asc", ".gpg", ".key", ".pub"})
 _HEX = re.compile(r"[0-9A-F]{8}|[0-9A-F]{16}|[0-9A-F]{40}|[0-9A-F]{64}")
+_ADDRESS = re.compile(r"<([^<>]*)>\s*$")
 _ALGORITHMS = {"1": "RSA", "2": "RSA", "16": "ElGamal", "18": "ECDH"}  # RFC 4880, 9.1
 _UNUSABLE = frozenset("idren")  # validity in gpg's colon listing: invalid, disabled, revoked, expired, never
 _Record = Mapping[str, Any]  # one key as python-gnupg lists it
@@ -49,7 +49,7 @@ def import_keys(home: Home, directory: Path, *, public_only: bool) -> list[str]:
 
 def _import_file(home: Home, path: Path, public_only: bool) -> list[str]:
     content = path.read_bytes()
-    found = home.public.scan_keys_mem(content)
+    found = home.keyring.scan_keys_mem(content)
     if found.returncode != 0 or not found:
         raise ConfigError(
             f"{path} is not a whole OpenPGP key.",
@@ -61,16 +61,15 @@ def _import_file(home: Home, path: Path, public_only: bool) -> list[str]:
                 f"{path} holds a private key, which must not be on this worker.",
                 "Put the public key there: gpg --armor --export FINGERPRINT > key.asc",
             )
-        with home.agent():
-            result = home.private.import_keys(content)
+        status = home.run_private(None, "--import", input=content)
     else:
-        result = home.public.import_keys(content)
-    missing = {record["fingerprint"] for record in found} - set(result.fingerprints)
-    if result.returncode != 0 or missing:
+        status = home.run("--import", input=content)
+    imported = [value[1] for value in status.values("IMPORT_OK")]
+    if status.returncode != 0 or {record["fingerprint"] for record in found} - set(imported):
         raise ConfigError(
             f"gpg refuses to import {path}.", f"See what is wrong: gpg --homedir {home.path} --import {path}"
         )
-    return list(result.fingerprints)
+    return imported
 
 
 def has_secret(home: Home, key_ids: Collection[str]) -> bool:
@@ -85,7 +84,7 @@ def has_secret(home: Home, key_ids: Collection[str]) -> bool:
 
 
 def resolve(home: Home, recipients: Sequence[str]) -> list[Key]:
-    records: list[_Record] = home.public.list_keys()
+    records: list[_Record] = home.keyring.list_keys()
     keys = [_find(home, recipient, records) for recipient in recipients]
     return list({key.fingerprint: key for key in keys}.values())
 
@@ -116,16 +115,17 @@ def _is_meant(home: Home, recipient: str, record: _Record) -> bool:
     if _HEX.fullmatch(wanted):
         names = [record["fingerprint"], *(info["fingerprint"] for info in _subkeys(record))]
         return any(name.endswith(wanted) for name in names)
-    address = parseaddr(recipient)[1].lower()
+    address = _address(recipient)
     if "@" not in address or not any(_address(uid) == address for uid in record["uids"]):
         return False
     # Listed alone: python-gnupg keeps the state of user ids by their text, whosever they are.
-    alone = home.public.list_keys(keys=[record["fingerprint"]])
+    alone = home.keyring.list_keys(keys=[record["fingerprint"]])
     return any(_address(uid) == address and info["trust"] != "r" for uid, info in alone.uid_map.items())
 
 
 def _address(user_id: str) -> str:
-    return parseaddr(user_id)[1].lower()
+    found = _ADDRESS.search(user_id)
+    return (found[1] if found else user_id).strip().lower()
 
 
 def _subkeys(record: _Record) -> list[_Record]:

@@ -21,8 +21,8 @@ from worker.ledger.runs import is_open
 from worker.ledger.schema import runs, steps, undone
 from worker.ledger.steps import current
 
-#: A hint that nothing came of is sent again after resend_after × 1, 2, 4 …, up to this many seconds: behind a long
-#: queue hints must not multiply, and after a loss a step waits at most as long as it has waited already.
+#: A hint that nothing came of is sent again after resend_after × 1, 2, 4 …, up to this many seconds: behind a
+#: long queue hints must not multiply, and after a loss a step waits at most as long as it has waited already.
 RESEND_CAP_SECONDS = 3600.0
 _DOUBLINGS = 20
 
@@ -43,7 +43,7 @@ class Waits:
     _busy: dict[str, list[int]] = field(default_factory=dict)
 
     def blocked(self, step: Row[Any]) -> bool:
-        """Whether something that the step needs is undone; for an `always` step, whether others still work."""
+        """Whether something that the step needs is undone; for an `always` one, whether others still work."""
         return bool(step.needs and self._needed(step)) or bool(step.always and self._working(step))
 
     def _needed(self, step: Row[Any]) -> bool:

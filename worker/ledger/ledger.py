@@ -93,8 +93,8 @@ class Ledger:
         generation: int | None = None,
     ) -> bool:
         """Start an open run again: a new generation with fresh rows of the steps called `keep`, all others
-        void, no spool, no backup id. After `max_rewinds` the run fails instead. `generation`: only if it is still
-        this one. `why` is a clause ("no worker mounts spool X any more"). False: not started again.
+        void, no spool, no backup id. After `max_rewinds` the run fails. `generation`: only if it still
+        is this. `why` is a clause ("no worker mounts spool X any more"). False: not started again.
         """
         with self._database.write() as conn:
             return mend.rewind(
@@ -112,7 +112,7 @@ class Ledger:
         generation: int | None = None,
         all_generations: bool = False,
     ) -> Iterator[Step]:
-        """By id, a page at a time: neither memory nor a transaction is held. Default: the present generation."""
+        """By id, a page at a time: no memory and no transaction is held. Default: the present generation."""
         with self._database.read() as conn:
             chosen = steps.chosen(
                 conn, run_id, name=name, branch=branch, generation=generation, every=all_generations
@@ -181,7 +181,7 @@ class Ledger:
             raise claims.lost(claim)
 
     def fail(self, claim: Claim, error: Mapping[str, Any], *, retry_in: float | None) -> FailOutcome:
-        """Try again in `retry_in` seconds while attempts are left; else (or with None) the step fails for good,
+        """Try again in `retry_in` seconds while attempts are left; else (or with None) it fails for good,
         and with it its branch, or the run (once, with a notice). `error`: {type, message, hint, exit_code}.
         """
         with self._database.write() as conn:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from worker.ledger.model import NewRun, NewStep, RunState
 
-#: branch_failed: the run goes on (so too when an `always` step fails). ignored: the step was not the caller's.
+#: branch_failed: the run goes on (also after an `always` step). ignored: the step was not the caller's.
 FailOutcome = Literal["retry", "branch_failed", "run_failed", "ignored"]
 
 

@@ -90,6 +90,7 @@ class Child:
         self._death_signal = death_signal
         self._stop_seconds = stop_seconds
         self._process: subprocess.Popen[bytes] | None = None
+        self._told = False
 
     @property
     def pid(self) -> int:
@@ -106,6 +107,7 @@ class Child:
         """Raises PgfleetError when it runs already."""
         if self._process is not None:
             raise PgfleetError(f"{self.name} was started already.", "Stop it first.")
+        self._told = False
         uid, gid = (self._user.uid, self._user.gid) if self._user else (-1, -1)
         numbers = [str(number) for number in (os.getpid(), int(self._death_signal), uid, gid)]
         argv = [sys.executable, "-I", "-S", "-c", _PRELUDE, *numbers, *self.argv]
@@ -131,16 +133,23 @@ class Child:
         """Until `probe` is true. Raises PgfleetError, with the log's end, when it ends or takes too long."""
         deadline = time.monotonic() + seconds
         while not probe():
-            if self._ended(_PROBE_SECONDS):
-                raise PgfleetError(f"{self.name} ended while it started ({self._how()}).", self._explain())
+            self.check(_PROBE_SECONDS)
             if time.monotonic() > deadline:
-                raise PgfleetError(f"{self.name} was not ready after {seconds:.0f} s.", self._explain())
+                raise PgfleetError(f"{self.name} was not ready after {seconds:.0f} s.", self.explain())
+
+    def check(self, seconds: float = 0) -> None:
+        """Raises PgfleetError, with the log's end, when it has ended by itself, or does within `seconds`."""
+        assert self._process is not None
+        if self._ended(seconds):
+            code = self._reap(self._process)
+            how = f"exit code {code}" if code >= 0 else signal.Signals(-code).name
+            raise PgfleetError(f"{self.name} ended by itself ({how}).", self.explain())
 
     def wait(self, seconds: float | None = None) -> int:
         """Its exit code, 128 + N when signal N ended it. Raises PgfleetError when it takes longer."""
         assert self._process is not None
         if not self._ended(seconds):
-            raise PgfleetError(f"{self.name} did not end within {seconds} s.", self._explain())
+            raise PgfleetError(f"{self.name} did not end within {seconds} s.", self.explain())
         code = self._reap(self._process)
         self._process = None
         return code if code >= 0 else 128 - code
@@ -150,11 +159,17 @@ class Child:
         if self.running:
             os.kill(self.pid, number)
 
+    def terminate(self) -> None:
+        """The stop signal, once; `stop` waits for what comes of it."""
+        if not self._told and self.running:
+            self._told = True
+            self.send(self._stop_signal)
+
     def stop(self) -> None:
         """The stop signal, the deadline, then SIGKILL to whatever is left of its session. Idempotent."""
         if self._process is None:
             return
-        self.send(self._stop_signal)
+        self.terminate()
         if not self._ended(self._stop_seconds):
             log.warning("killed", extra={"action": "child.kill", "child": self.name, "pid": self.pid})
         self.kill()
@@ -174,6 +189,10 @@ class Child:
             lines = file.read().decode(errors="replace").splitlines()
         return "\n".join(lines[-_TAIL_LINES:])
 
+    def explain(self) -> str:
+        """The end of its log, as an error's hint."""
+        return f"Its log ends with:\n{self.tail()}" if self.tail() else "It wrote nothing to its log."
+
     def _ended(self, seconds: float | None) -> bool:
         """Has it ended within so many seconds (None: for ever)? It is left to be reaped."""
         assert self._process is not None
@@ -192,11 +211,3 @@ class Child:
             with suppress(ProcessLookupError):
                 (os.kill if self._log is None else os.killpg)(process.pid, signal.SIGKILL)
         return process.wait()
-
-    def _how(self) -> str:
-        assert self._process is not None
-        code = self._reap(self._process)
-        return f"exit code {code}" if code >= 0 else signal.Signals(-code).name
-
-    def _explain(self) -> str:
-        return f"Its log ends with:\n{self.tail()}" if self.tail() else "It wrote nothing to its log."

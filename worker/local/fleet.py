@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import secrets
+import base64
+import json
 import sys
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from celery import Celery
 
@@ -35,11 +37,12 @@ class Fleet:
         self.beat: Child | None = None
         self.flower: Child | None = None
         self.flower_url = ""
+        self._flower_login = ""
         self._env = dict(env)
         self._broker_url = broker_url
 
     def start_worker(self, name: str, *options: str, concurrency: int = 2) -> Child:
-        """Start one, without waiting for it (`wait_workers`). Without ``-Q`` in `options` it takes every queue."""
+        """Without waiting for it (`wait_workers`). Without ``-Q`` in `options` it takes every queue."""
         argv = [
             *_CELERY, "worker", "--hostname", f"{name}@{LOOPBACK}", "--concurrency", str(concurrency),
             "--without-gossip", "--without-mingle", *options,
@@ -56,11 +59,14 @@ class Fleet:
             while waiting:
                 destination = [f"{name}@{LOOPBACK}" for name in waiting]
                 replies = app.control.ping(destination, timeout=_PING_SECONDS, limit=len(waiting))
-                waiting -= {node.partition("@")[0] for reply in replies for node in reply}
+                waiting -= {node.partition("@")[0] for reply in replies or () for node in reply}
                 for name in waiting:
-                    self.workers[name].wait_ready(lambda: True, 0)
-                    if not self.workers[name].running or time.monotonic() > deadline:
-                        self.workers[name].wait_ready(lambda: False, 0)
+                    self.workers[name].check()
+                    if time.monotonic() > deadline:
+                        raise PgfleetError(
+                            f"Worker {name} did not answer within {seconds:.0f} s.",
+                            self.workers[name].explain(),
+                        )
 
     def start_beat(self) -> None:
         schedule = str(self.directory / "beat-schedule")
@@ -73,22 +79,38 @@ class Fleet:
         def start(ports: list[int]) -> None:
             url = f"http://{LOOPBACK}:{ports[0]}"
             argv = [*_CELERY, "flower", f"--address={LOOPBACK}", f"--port={ports[0]}"]
-            # In the environment, because everybody can read argv. The cookie's key would be made up at each start.
-            env = {"FLOWER_BASIC_AUTH": f"{user}:{password}", "FLOWER_COOKIE_SECRET": secrets.token_hex(16)}
-            self.flower = self._child("Flower", argv, "flower.log", {**self._env, **env})
+            login = {"FLOWER_BASIC_AUTH": self._flower_login}  # not in argv, which everybody can read
+            self.flower = self._child("Flower", argv, "flower.log", {**self._env, **login})
             self.flower.start()
             self.flower_url = url
 
+        self._flower_login = f"{user}:{password}"
         on_free_ports(1, start)
 
     def wait_flower(self, seconds: float = _START_SECONDS) -> None:
         assert self.flower is not None
         self.flower.wait_ready(lambda: _answers(f"{self.flower_url}/healthcheck"), seconds)
 
+    def flower_tasks(self) -> list[dict[str, Any]]:
+        """The tasks that Flower has seen, as its API gives them: name, worker, state, runtime (seconds) …"""
+        login = base64.b64encode(self._flower_login.encode()).decode()
+        request = urllib.request.Request(f"{self.flower_url}/api/tasks")  # noqa: S310
+        request.add_header("Authorization", f"Basic {login}")
+        with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
+            return list(json.load(response).values())
+
     @property
     def children(self) -> list[Child]:
         """What runs on its own and should not end by itself."""
         return [*self.workers.values(), *filter(None, (self.beat, self.flower))]
+
+    def revive(self) -> list[str]:
+        """Start again whatever was killed, and name it; as systemd would."""
+        dead = [child for child in self.children if not child.running]
+        for child in dead:
+            child.kill()
+            child.start()
+        return [child.name for child in dead]
 
     def stop(self) -> None:
         """All at once, so that the slowest counts alone. Idempotent."""

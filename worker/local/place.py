@@ -25,9 +25,9 @@ _LONGEST_ROOT = 48  # leaves room for "/pgfleet-xxxxxxxx/drill/.s.PGSQL.65535" a
 class Place:
     """path: the directory. keep: leave it there at the end."""
 
-    def __init__(self, user: User | None = None, *, keep: bool = False) -> None:
-        """Raises PgfleetError when no temporary directory can be used by `user` as well."""
-        root = _root(user)
+    def __init__(self, user: User | None = None, *, root: Path | None = None, keep: bool = False) -> None:
+        """Below `root`, or the temporary directory. Raises PgfleetError when `user` cannot use it too."""
+        root = _root(user, root)
         sweep(root)
         self.keep = keep
         self.path = Path(tempfile.mkdtemp(prefix=PREFIX, dir=root))
@@ -77,8 +77,9 @@ def _open_to(directory: Path, user: User) -> bool:
     return bool(status.st_mode & (0o010 if status.st_gid == user.gid else 0o001))
 
 
-def _root(user: User | None) -> Path:
-    tried = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
+def _root(user: User | None, given: Path | None) -> Path:
+    system = [Path(tempfile.gettempdir()).resolve(), Path("/tmp"), Path("/var/tmp")]  # noqa: S108
+    tried = system if given is None else [given.resolve()]
     for root in tried:
         usable = root.is_dir() and os.access(root, os.W_OK) and len(str(root)) <= _LONGEST_ROOT
         if usable and passable(root, user):

@@ -34,13 +34,9 @@ _DOCKER = (
 )
 #: No socket can be below a device, so a client that accepts its options fails here and nowhere else.
 _NOWHERE = "/dev/null/nowhere"
-#: A server that vanishes while it sends rows is noticed after a minute or two, not after two hours.
-KEEPALIVES = {
-    "keepalives": "1",
-    "keepalives_idle": "30",
-    "keepalives_interval": "10",
-    "keepalives_count": "6",
-}
+#: A server that vanishes while it sends rows is noticed after two minutes, not after two hours.
+#: No variable of libpq can say it, `--dbname` can.
+KEEPALIVES = "keepalives=1 keepalives_idle=30 keepalives_interval=10 keepalives_count=6"
 _ASK_SECONDS = 30
 
 
@@ -166,11 +162,6 @@ def _accepts(tools: Tools, method: str) -> bool:
     return "connection to server" in finished.stderr
 
 
-def conninfo() -> str:
-    """What no variable of libpq can say, for `--dbname` (it holds no secret)."""
-    return " ".join(f"{name}={value}" for name, value in KEEPALIVES.items())
-
-
 def _candidates() -> Iterator[Path]:
     for pattern in _PACKAGED:
         yield from sorted(Path("/").glob(pattern[1:]))
@@ -211,7 +202,7 @@ def _inspect(directory: Path) -> Tools | str:
 
 
 def _docker_error(container: str, text: str) -> PgfleetError:
-    line = text.strip().splitlines()[-1] if text.strip() else "it did not say why"
+    line = text.strip().splitlines()[-1].rstrip("?.") if text.strip() else "it did not say why"
     if "No such container" in text:
         return ConfigError(
             f"There is no Docker container called {container}.",

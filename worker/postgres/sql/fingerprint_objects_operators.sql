@@ -42,7 +42,7 @@ WHERE NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_opfamily'::regclass
 UNION ALL
 -- 16384 is FirstNormalObjectId: what lies below came with initdb
 SELECT 'cast', format('(%s as %s)', format_type(c.castsource, NULL), format_type(c.casttarget, NULL)),
-       concat_ws(' ', 'method ' || c.castmethod, 'context ' || c.castcontext,
+       concat_ws(' ', 'method ' || c.castmethod::text, 'context ' || c.castcontext::text,
            'function ' || nullif(c.castfunc, 0)::regprocedure::text),
        NULL, NULL
 FROM pg_cast c
@@ -51,7 +51,7 @@ WHERE c.oid >= 16384 AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_
 UNION ALL
 -- the locale of an ICU collation: collcollate until 14, colliculocale in 15 and 16, colllocale since
 SELECT 'collation', format('%I.%I', n.nspname, c.collname),
-       concat_ws(' ', 'provider ' || c.collprovider,
+       concat_ws(' ', 'provider ' || c.collprovider::text,
            'locale ' || coalesce(to_jsonb(c) ->> 'colllocale', to_jsonb(c) ->> 'colliculocale', c.collcollate),
            CASE WHEN c.collprovider <> 'i' THEN 'ctype ' || c.collctype END,
            CASE WHEN NOT c.collisdeterministic THEN 'nondeterministic' END,

@@ -15,8 +15,8 @@ SELECT r.kind, r.name,
                                              ', ' ORDER BY i.inhseqno)
                            FROM pg_inherits i WHERE i.inhrelid = r.oid),
            CASE WHEN r.relkind = 'p' THEN 'partition by ' || pg_get_partkeydef(r.oid) END,
-           'with (' || array_to_string(ARRAY(SELECT unnest(r.reloptions) ORDER BY 1), ', ') || ')',
-           'toast (' || array_to_string(ARRAY(SELECT unnest(t.reloptions) ORDER BY 1), ', ') || ')',
+           'with (' || (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(r.reloptions) o) || ')',
+           'toast (' || (SELECT string_agg(o, ', ' ORDER BY o) FROM unnest(t.reloptions) o) || ')',
            CASE WHEN r.relrowsecurity THEN 'row security enabled' END,
            CASE WHEN r.relforcerowsecurity THEN 'row security forced' END,
            CASE WHEN r.relkind IN ('r', 'p', 'm')

@@ -34,7 +34,7 @@ WHERE f.prokind <> 'a'
 
 UNION ALL
 SELECT 'aggregate', f.name,
-       concat_ws(' ', 'kind ' || a.aggkind, 'direct ' || a.aggnumdirectargs, 'sfunc ' || a.aggtransfn::regprocedure::text,
+       concat_ws(' ', 'kind ' || a.aggkind::text, 'direct ' || a.aggnumdirectargs, 'sfunc ' || a.aggtransfn::regprocedure::text,
            'stype ' || format_type(a.aggtranstype, NULL), 'space ' || a.aggtransspace,
            'final ' || nullif(a.aggfinalfn::oid, 0)::regprocedure::text, a.aggfinalextra, a.aggfinalmodify,
            'combine ' || nullif(a.aggcombinefn::oid, 0)::regprocedure::text,

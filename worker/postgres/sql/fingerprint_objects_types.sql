@@ -58,9 +58,9 @@ UNION ALL
 SELECT 'base type', t.name,
        concat_ws(' ', t.typinput::text, t.typoutput::text, t.typreceive::text, t.typsend::text, t.typmodin::text,
            t.typmodout::text, t.typanalyze::text, to_jsonb(t) ->> 'typsubscript',
-           'length ' || t.typlen, 'by value ' || t.typbyval, 'category ' || t.typcategory,
-           'preferred ' || t.typispreferred, 'align ' || t.typalign, 'storage ' || t.typstorage,
-           'delimiter ' || t.typdelim, 'default ' || t.typdefault, 'collatable ' || (t.typcollation <> 0)),
+           'length ' || t.typlen, 'by value ' || t.typbyval, 'category ' || t.typcategory::text,
+           'preferred ' || t.typispreferred, 'align ' || t.typalign::text, 'storage ' || t.typstorage::text,
+           'delimiter ' || t.typdelim::text, 'default ' || t.typdefault, 'collatable ' || (t.typcollation <> 0)),
        t.nspname, NULL
 FROM typ t
 WHERE t.typtype = 'b' AND t.typisdefined

@@ -1,0 +1,55 @@
+"""Each mistake has its sentence, its hint and its exit code, and leaves nothing behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.conftest import Fleet
+
+MISTAKES = {
+    "wrong password": ({"DB_PASSWORD": "wrong"}, 4, "password"),
+    "unknown database": ({"DB_NAME": "nothere"}, 4, "nothere"),
+    "server does not answer": ({"DB_PORT": "1"}, 4, "127.0.0.1"),
+    "bucket does not answer": ({"S3_ENDPOINT": "http://127.0.0.1:1"}, 6, "127.0.0.1:1"),
+    "wrong bucket": ({"S3_BUCKET": "nothere"}, 6, "nothere"),
+    "wrong secret key": ({"S3_SECRET_KEY": "wrong-wrong-wrong"}, 6, "s3"),
+    "unknown recipient": ({"GPG_RECIPIENT": "nobody@example.com"}, 5, "nobody@example.com"),
+    "no recipient": ({"GPG_RECIPIENT": ""}, 3, "GPG_RECIPIENT"),
+    "misspelt variable": ({"S3_BUKET": "backups"}, 3, "S3_BUCKET"),
+    "full spool": ({"PGFLEET_SPOOL_RESERVE_BYTES": "900TB"}, 4, "spool"),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_mistake(fleet: Fleet, mistake: str) -> None:
+    env, code, word = MISTAKES[mistake]
+    before = fleet.keys()
+
+    answer = fleet("backup", "--here", "--json", env={"PGFLEET_MAX_ATTEMPTS": "1", **env})
+
+    assert answer.code == code, answer.out + answer.err
+    error = answer.json["error"]
+    assert error["exit_code"] == code
+    assert word.lower() in (error["message"] + error["hint"]).lower()
+    assert error["message"].count("\n") == 0
+    assert error["hint"]
+    assert "Traceback" not in answer.out + answer.err
+    assert not any(Path(fleet.stack.env["PGFLEET_SPOOL"]).glob("[!.]*"))
+    if "S3" not in str(env):
+        assert fleet.keys() == before
+
+
+def test_a_person_sees_two_lines(fleet: Fleet) -> None:
+    answer = fleet("backup", "--here", env={"DB_PASSWORD": "wrong", "PGFLEET_MAX_ATTEMPTS": "1"})
+    assert answer.code == 4
+    assert "Error: " in answer.err
+    assert "Hint:  " in answer.err
+
+
+def test_an_unknown_database_is_refused_before_any_run(fleet: Fleet) -> None:
+    answer = fleet("backup", "shop", "--json")
+    assert answer.code == 3
+    assert "goimg" in answer.json["error"]["hint"]
+    assert not fleet.ledger.runs(database="shop")
