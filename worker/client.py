@@ -82,7 +82,9 @@ class Client:
         deadline = None if timeout is None else time.monotonic() + timeout
         while (view := self.run(run_id)).open:
             if deadline is not None and time.monotonic() >= deadline:
-                raise WaitTimeout(f"Run {run_id} is still {view.state} after {timeout:g} s.", "It goes on; ask again.")
+                raise WaitTimeout(
+                    f"Run {run_id} is still {view.state} after {timeout:g} s.", "It goes on; ask again."
+                )
             time.sleep(poll)
         return view
 
@@ -91,7 +93,11 @@ class Client:
         runs = self._ledger.runs(kind="backup", database=database, states=("verified",), limit=limit)
         return [
             BackupView(
-                str(run.backup_id), run.database, _time(run.started_at), run.state, tuple(run.result.get("copies", ()))
+                str(run.backup_id),
+                run.database,
+                _time(run.started_at),
+                run.state,
+                tuple(run.result.get("copies", ())),
             )
             for run in runs
         ]
@@ -100,7 +106,9 @@ class Client:
         run, _ = self._ledger.create_run(new, flows.first(new))
         try:
             for hint in self._ledger.take_due(run_id=run.id, limit=8):
-                self._app.send_task(hint.name, args=[hint.run_id, hint.step_id], queue=hint.queue, retry=False)
+                self._app.send_task(
+                    hint.name, args=[hint.run_id, hint.step_id], queue=hint.queue, retry=False
+                )
         except (OperationalError, CeleryOperationalError):
             pass  # the row stands; `reconcile` sends the hint when the broker is back
         return _view(run)

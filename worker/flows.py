@@ -131,7 +131,10 @@ def _after_verify(step: Step, result: Result, parts: Iterable[Result]) -> Iterat
 
 
 def _verify_run(request: Result) -> list[NewStep]:
-    return [*(_verify(destination) for destination in request["destinations"]), NewStep("backup.conclude", needs="*")]
+    return [
+        *(_verify(destination) for destination in request["destinations"]),
+        NewStep("backup.conclude", needs="*"),
+    ]
 
 
 _FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {"backup": _backup, "verify": _verify_run}

@@ -42,4 +42,3 @@ def send(settings: Settings, notice: Notice) -> None:
             f"The notice about run {notice.run_id} was not taken by every service.",
             "Check PGFLEET_NOTIFY_URLS and whether this host reaches them.",
         )
-

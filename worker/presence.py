@@ -72,7 +72,7 @@ def check_dump_role(adapters: Adapters) -> None:
 class Presence(bootsteps.StartStopStep):
     """Runs on the worker's own timer, in its main thread: a thread of ours could hold a lock while the pool forks."""
 
-    requires = {"celery.worker.components:Timer", "celery.worker.components:Pool"}
+    requires = ("celery.worker.components:Timer", "celery.worker.components:Pool")
 
     def __init__(self, parent: Any, **kwargs: Any) -> None:
         super().__init__(parent, **kwargs)

@@ -33,7 +33,9 @@ def reconcile(adapters: Adapters) -> list[Hint]:
         except PgfleetError as error:
             logger.error(error.message, extra={"action": part.__name__, "hint": error.hint})
     hints = adapters.ledger.take_due(limit=200)
-    logger.debug("reconciled", extra={"action": "reconcile", "hints": len(hints), "seconds": time.monotonic() - began})
+    logger.debug(
+        "reconciled", extra={"action": "reconcile", "hints": len(hints), "seconds": time.monotonic() - began}
+    )
     return hints
 
 
@@ -107,7 +109,9 @@ def tell(adapters: Adapters) -> int:
                 sent += 1
         except PgfleetError as error:
             ledger.notice_failed(notice.id, 60.0)
-            logger.warning(error.message, extra={"action": "notify", "run": notice.run_id, "hint": error.hint})
+            logger.warning(
+                error.message, extra={"action": "notify", "run": notice.run_id, "hint": error.hint}
+            )
         else:
             ledger.notice_sent(notice.id)
     return sent
@@ -117,5 +121,3 @@ def sweep_spool(adapters: Adapters, *, older_than: float = 86_400.0) -> list[str
     """Remove directories on this worker's spool whose runs have ended and been swept, or were never known."""
     open_runs = {run.id for run in adapters.ledger.runs(states=("queued", "running"), limit=10_000)}
     return adapters.spool.sweep(open_runs, older_than)
-
-

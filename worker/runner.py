@@ -24,21 +24,25 @@ from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
 from worker.ledger import RunEnd
 from worker.ledger.model import Claim
 from worker.owner import me
-from worker.steps import backup, sweep, upload, verify
+from worker.steps import conclude, dump, encrypt, sweep, upload, verify
 from worker.steps.context import Adapters, Context, Later, Outcome
 
 logger = logging.getLogger("pgfleet.runner")
 
+#: How often, and how long, a step waits for somebody else's lock before that counts as a failure.
+MAX_WAITS = 60
+WAIT_SECONDS = 15.0
+
 STEPS: Mapping[str, Callable[[Context], Outcome]] = {
-    "backup.dump": backup.dump,
-    "backup.encrypt": backup.encrypt,
+    "backup.dump": dump.dump,
+    "backup.encrypt": encrypt.encrypt,
     "backup.upload": upload.upload,
     "backup.upload_part": upload.upload_part,
     "backup.seal": upload.seal,
     "backup.verify": verify.verify,
     "backup.verify_part": verify.verify_part,
     "backup.attest": verify.attest,
-    "backup.conclude": backup.conclude,
+    "backup.conclude": conclude.conclude,
     "backup.sweep": sweep.sweep_run,
 }
 
@@ -98,9 +102,10 @@ def _log_end(claim: Claim, outcome: Outcome, seconds: float) -> None:
 
 def _failed(adapters: Adapters, claim: Claim, error: Exception) -> PgfleetError:
     """Record a failure: due again later when a retry may cure it, else for good."""
-    if isinstance(error, Busy):
-        adapters.ledger.postpone(claim, 15.0, {"waiting_for": error.message})
-        logger.info(error.message, extra={"action": "postpone", "seconds": 15.0})
+    waits = int(claim.step.data.get("waits", 0)) + 1
+    if isinstance(error, Busy) and waits <= MAX_WAITS:
+        adapters.ledger.postpone(claim, WAIT_SECONDS, {"waits": waits, "waiting_for": error.message})
+        logger.info(error.message, extra={"action": "postpone", "seconds": WAIT_SECONDS})
         return error
     known = error if isinstance(error, PgfleetError) else _unexpected(error)
     retryable = not isinstance(error, PgfleetError) or error.retryable
@@ -136,7 +141,7 @@ def record(error: PgfleetError, step: str) -> dict[str, Any]:
 
 def backoff(settings: Settings, attempt: int) -> float:
     """Seconds until the next attempt: exponential, with full jitter in its upper half."""
-    top = min(settings.retry_max_seconds, settings.retry_base_seconds * 2 ** max(0, attempt - 1))
+    top = min(settings.retry_max_seconds, settings.retry_base_seconds * 2.0 ** max(0, attempt - 1))
     return top * (0.5 + random.random() / 2)  # noqa: S311 - jitter is no secret
 
 

@@ -17,7 +17,7 @@ from worker.steps.inventory import choose
 def submit(
     adapters: Adapters, kind: str, payload: Mapping[str, Any], *, requested_by: str, here: str = ""
 ) -> list[Run]:
-    """One run for each database that is asked for. Raises ConfigError for a bad request, before any work starts."""
+    """One run for each database that is asked for. Raises ConfigError for a bad request, before any work."""
     return [insert(adapters, new) for new in _runs(adapters, kind, parse(kind, payload), requested_by, here)]
 
 
@@ -26,30 +26,22 @@ def insert(adapters: Adapters, new: NewRun) -> Run:
     return run
 
 
-def backup_run(
-    adapters: Adapters, database: str, *, requested_by: str, here: str = "", idempotency_key: str | None = None
-) -> NewRun:
-    adapters.database(database)
-    request = {"databases": [database], "idempotency_key": idempotency_key, "requested_by": requested_by}
-    return NewRun("backup", database, request, requested_by, idempotency_key, here=here)
-
-
 def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, here: str) -> list[NewRun]:
     who = request.requested_by or requested_by
     match request:
         case BackupRequest():
             databases = request.databases or tuple(adapters.settings.databases)
-            key = request.idempotency_key
-            return [
-                backup_run(
-                    adapters, name, requested_by=who, here=here, idempotency_key=key and f"backup:{name}:{key}"
-                )
-                for name in databases
-            ]
+            return [_backup_run(adapters, name, request.idempotency_key, who, here) for name in databases]
         case VerifyRequest():
             return [_verify_run(adapters, request, who, here)]
         case _:
             raise ConfigError(f"A {kind} cannot be asked for here.", "")
+
+
+def _backup_run(adapters: Adapters, database: str, key: str | None, who: str, here: str) -> NewRun:
+    adapters.database(database)
+    request = {"databases": [database], "idempotency_key": key, "requested_by": who}
+    return NewRun("backup", database, request, who, key and f"backup:{database}:{key}", here=here)
 
 
 def _verify_run(adapters: Adapters, request: VerifyRequest, who: str, here: str) -> NewRun:

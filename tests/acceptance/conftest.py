@@ -58,7 +58,7 @@ class Fleet:
     def ledger(self) -> Ledger:
         return Ledger(self.stack.env["PGFLEET_LEDGER_URL"])
 
-    def keys(self) -> list[str]:
+    def stored(self) -> list[str]:
         listed = self.stack.s3.client().list_objects_v2(Bucket=BUCKET)
         return [found["Key"] for found in listed.get("Contents", [])]
 

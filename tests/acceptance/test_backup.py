@@ -41,7 +41,10 @@ def test_json_of_a_backup(fleet: Fleet) -> None:
     answer = fleet("backup", DATABASE, "--json")
     run = answer.json
     assert run["exit_code"] == 0
-    assert {copy["destination"]: copy["state"] for copy in run["copies"]} == {"local": "verified", "s3": "verified"}
+    assert {copy["destination"]: copy["state"] for copy in run["copies"]} == {
+        "local": "verified",
+        "s3": "verified",
+    }
     shown = fleet("run", "show", run["run_id"], "--json").json
     assert shown["state"] == "verified"
     assert {step["name"] for step in shown["steps"]} >= {
@@ -60,7 +63,7 @@ def test_it_is_listed_and_shown(fleet: Fleet, backup: str) -> None:
 
 
 def test_the_bucket_holds_only_what_the_manifest_names(fleet: Fleet, backup: str) -> None:
-    names = {key for key in fleet.keys() if key.startswith(backup)}
+    names = {key for key in fleet.stored() if key.startswith(backup)}
     named = {artifact.name for artifact in manifest(fleet, backup).artifacts}
     evidence = {name for name in names if ".verify-" in name}
     assert len(evidence) == 1
@@ -120,7 +123,10 @@ def test_damage_is_found_and_never_listed_as_good(fleet: Fleet) -> None:
     assert answer.code == 6
     assert answer.json["state"] == "damaged"
     (listed,) = [item for item in fleet("list", "--json").json if item["backup_id"] == backup]
-    assert {copy["destination"]: copy["state"] for copy in listed["copies"]} == {"local": "damaged", "s3": "verified"}
+    assert {copy["destination"]: copy["state"] for copy in listed["copies"]} == {
+        "local": "damaged",
+        "s3": "verified",
+    }
 
 
 def test_an_application_asks_and_waits(fleet: Fleet) -> None:
@@ -142,7 +148,10 @@ def test_another_celery_application_asks_by_message_alone(fleet: Fleet) -> None:
 
 
 def test_here_needs_no_broker_and_no_workers(fleet: Fleet) -> None:
-    gone = {"PGFLEET_BROKER_URL": "redis://127.0.0.1:1/0", "PGFLEET_LEDGER_URL": "postgresql://127.0.0.1:1/none"}
+    gone = {
+        "PGFLEET_BROKER_URL": "redis://127.0.0.1:1/0",
+        "PGFLEET_LEDGER_URL": "postgresql://127.0.0.1:1/none",
+    }
     answer = fleet("backup", "--here", "--json", env=gone)
     assert answer.code == 0, answer.out + answer.err
     assert answer.json["state"] == "verified"
@@ -157,7 +166,7 @@ def test_cancel_stops_and_sweeps(fleet: Fleet) -> None:
         assert fleet.ledger.run(run_id).state == "cancelled"
     sweep = lambda: [s.state for s in fleet.ledger.steps(run_id, name="backup.sweep")]  # noqa: E731
     eventually(lambda: sweep() == ["done"])
-    assert not (Path(fleet.stack.env["PGFLEET_SPOOL"]) / run_id).exists()
+    assert not (Path(fleet.stack.env["PGFLEET_SPOOL"]) / "runs" / run_id).exists()
 
 
 def test_no_secret_is_told(fleet: Fleet, backup: str) -> None:

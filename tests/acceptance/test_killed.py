@@ -47,8 +47,8 @@ def ends_verified(fleet: Fleet, run_id: str) -> None:
     assert run.state == "verified", run.error
     eventually(lambda: [s.state for s in fleet.ledger.steps(run_id, name="backup.sweep")] == ["done"])
     assert not fleet.open_uploads()
-    assert not (Path(fleet.stack.env["PGFLEET_SPOOL"]) / run_id).exists()
-    stems = {key.partition(".")[0] for key in fleet.keys()}
+    assert not (Path(fleet.stack.env["PGFLEET_SPOOL"]) / "runs" / run_id).exists()
+    stems = {key.partition(".")[0] for key in fleet.stored()}
     assert stems == {run.backup_id}
     for listed in fleet("list", "--json").json:
         assert {copy["state"] for copy in listed["copies"]} == {"verified"}
@@ -102,7 +102,12 @@ def test_killed_while_encrypting(fleet: Fleet) -> None:
 
 def test_killed_while_uploading_and_the_upload_is_resumed(fleet: Fleet) -> None:
     run_id = started(fleet)
-    eventually(lambda: any(s.state == "done" for s in fleet.ledger.steps(run_id, name="backup.upload_part", branch="s3")), every=0.002)
+    eventually(
+        lambda: any(
+            s.state == "done" for s in fleet.ledger.steps(run_id, name="backup.upload_part", branch="s3")
+        ),
+        every=0.002,
+    )
     with frozen(fleet.stack.s3.child.pid):
         eventually(running(fleet, run_id, "backup.upload_part"))
         kill_worker(fleet)

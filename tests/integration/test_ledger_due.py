@@ -40,9 +40,7 @@ def test_hints_are_limited_and_nothing_is_forgotten(ledger: Ledger) -> None:
     run = start(ledger, *(NewStep("part", f"{n:02}", needs="x/" if n < 30 else "") for n in range(60)))
     ledger.commit(take(ledger, run, "part", "59"), {}, [NewStep("x", group="x/")])
     assert len(ledger.take_due(limit=20)) == 20
-    assert (
-        len(ledger.take_due(limit=20)) == 10
-    )  # 29 free parts and x: thirty blocked ones are in nobody's way
+    assert len(ledger.take_due(limit=20)) == 10  # thirty blocked ones are in nobody's way
     assert ledger.take_due(limit=20) == []
     ledger.commit(take(ledger, run, "x"), {})
     assert len(ledger.take_due(limit=100)) == 30
@@ -97,7 +95,7 @@ def test_the_next_moment(ledger: Ledger) -> None:
     x = take(ledger, run, "x")
     assert (
         49 < (ledger.next_due_at(run.id) or 0.0) <= 50
-    )  # not b, which waits for x; not x, whose lease is longer
+    )  # neither b, which waits, nor x, whose lease is longer
     ledger.commit(x, {})
     assert ledger.next_due_at(run.id) == 0.0
 

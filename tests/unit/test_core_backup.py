@@ -171,12 +171,9 @@ def test_what_a_manifest_may_leave_out() -> None:
     least = stored()
     for name in ("recipients", "tables", "missing", "restore"):
         del least[name]
-    del least["artifacts"][0]["parts"]
-    del least["artifacts"][0]["part_size"]
     least["server"] = {"version": "16.2", "version_num": 160002}
     manifest = Manifest.from_json(json.dumps(least))
     assert (manifest.recipients, manifest.tables, manifest.missing, manifest.restore) == ((), (), (), ())
-    assert (manifest.artifacts[0].parts, manifest.artifacts[0].part_size) == ((), 0)
     assert manifest.server == Server(version="16.2", version_num=160002)
     assert manifest.server.locale_provider == "c"
 
@@ -268,36 +265,53 @@ def test_a_truncated_manifest_is_never_taken_for_a_whole_one(data: st.DataObject
 names = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
 counts = st.integers(0, 2**63)
 hashes = st.integers(0, 2**256 - 1).map(lambda n: f"{n:064x}")
-parts = st.builds(Part, number=st.integers(1, 10_000), size=counts, sha256=hashes)
-artifacts = st.builds(
-    Artifact,
-    name=names,
-    kind=st.sampled_from(["dump", "data", "globals", "fingerprint"]),
-    size=counts,
-    sha256=hashes,
-    plain_size=counts,
-    plain_sha256=hashes,
-    part_size=counts,
-    parts=st.lists(parts, max_size=3).map(tuple),
-)
-manifests = st.builds(
-    Manifest,
-    backup_id=st.builds(backup_id, aliases, times),
-    type=st.sampled_from(["daily", "weekly", "monthly"]),
-    snapshot_at=times.map(lambda at: at.astimezone(UTC)),
-    sealed_at=times.map(lambda at: at.astimezone(UTC)),
-    dbname=names,
-    server=st.builds(
-        Server, version=names, version_num=st.integers(140000, 190000), tablespaces=st.tuples(names)
-    ),
-    artifacts=st.lists(artifacts, max_size=2).map(tuple),
-    missing=st.lists(st.builds(Gap, what=names, why=names), max_size=2).map(tuple),
-    restore=st.lists(names, max_size=2).map(tuple),
-)
+STEMS = ("dump.gpg", "data-01.dump.gpg", "globals.sql.gpg", "fingerprint.json")
+
+
+@st.composite
+def artifacts(draw: st.DrawFn, backup: str, stem: str) -> Artifact:
+    part_size = draw(st.integers(1, 2**62))
+    sizes = [part_size] * draw(st.integers(0, 3)) + [draw(st.integers(1, part_size))]
+    return Artifact(
+        name=f"{backup}.{stem}",
+        kind=draw(st.sampled_from(["dump", "data", "globals", "fingerprint"])),
+        size=sum(sizes),
+        sha256=draw(hashes),
+        plain_size=draw(counts),
+        plain_sha256=draw(hashes),
+        part_size=part_size,
+        parts=tuple(Part(number=n, size=size, sha256=draw(hashes)) for n, size in enumerate(sizes, 1)),
+    )
+
+
+@st.composite
+def manifests(draw: st.DrawFn) -> Manifest:
+    backup = backup_id(draw(aliases), draw(times))
+    stems = draw(st.lists(st.sampled_from(STEMS), min_size=1, unique=True))
+    return Manifest(
+        backup_id=backup,
+        run_id=draw(names),
+        database=draw(names),
+        dbname=draw(names),
+        destination=draw(names),
+        type=draw(st.sampled_from(["daily", "weekly", "monthly"])),
+        snapshot_at=draw(times).astimezone(UTC),
+        sealed_at=draw(times).astimezone(UTC),
+        pgfleet=draw(names),
+        server=Server(
+            version=draw(names), version_num=draw(st.integers(140000, 190000)), tablespaces=("fast",)
+        ),
+        client=draw(names),
+        compression=draw(names),
+        encrypted=draw(st.booleans()),
+        artifacts=tuple(draw(artifacts(backup, stem)) for stem in stems),
+        missing=tuple(draw(st.lists(st.builds(Gap, what=names, why=names), max_size=2))),
+        restore=tuple(draw(st.lists(names, max_size=2))),
+    )
 
 
 @settings(max_examples=60, deadline=None)
-@given(manifests)
+@given(manifests())
 def test_every_manifest_survives_its_json(manifest: Manifest) -> None:
     text = manifest.to_json()
     assert text.endswith(b"}\n")

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from worker.core.requests import (
     MAX_BYTES,
@@ -184,6 +185,12 @@ def test_what_is_refused_is_not_repeated(kind: str, payload: dict[str, Any]) -> 
     told = "".join(traceback.format_exception(error, limit=0))
     assert "hunter2" not in told
     assert "hunter2" not in repr(error.args)
+
+
+def test_nor_is_it_repeated_to_who_builds_a_request_in_python() -> None:
+    with pytest.raises(ValidationError) as caught:
+        RestoreRequest(replace="hunter2")  # type: ignore[arg-type]
+    assert "hunter2" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

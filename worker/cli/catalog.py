@@ -45,7 +45,9 @@ def _say_failures(failures: dict[str, PgfleetError]) -> int:
 def _table(listed: list[Listed]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("backup", "type", "taken (UTC)", "destination", "state", "verified", "proven", "size"):
-        table.add_column(heading, justify="right" if heading == "size" else "left", no_wrap=heading == "backup")
+        table.add_column(
+            heading, justify="right" if heading == "size" else "left", no_wrap=heading == "backup"
+        )
     for backup in listed:
         for number, (alias, entry) in enumerate(backup.copies.items()):
             first = number == 0
@@ -110,7 +112,9 @@ def show(backup_id: str, as_json: bool) -> int:
 
 def _not_found(found: Adapters, backup_id: str) -> StorageError | BackupNotFound:
     names = ", ".join(found.settings.destinations)
-    return BackupNotFound(f"No destination ({names}) has a backup {backup_id!r}.", "`pgfleet list` shows what is there.")
+    return BackupNotFound(
+        f"No destination ({names}) has a backup {backup_id!r}.", "`pgfleet list` shows what is there."
+    )
 
 
 def _say_manifest(console: Console, manifest: Manifest) -> None:
@@ -121,17 +125,25 @@ def _say_manifest(console: Console, manifest: Manifest) -> None:
     facts.add_row("database", f"{manifest.dbname} on PostgreSQL {manifest.server.version}")
     facts.add_row("snapshot", f"{render.moment(manifest.snapshot_at)} UTC")
     facts.add_row("dumped with", f"{manifest.client}, compression {manifest.compression}")
-    facts.add_row("encrypted to", ", ".join(manifest.recipients) or "[bold red]nobody: this backup is not encrypted[/]")
-    facts.add_row("contains", f"{sum(t.rows for t in manifest.tables):,} rows in {len(manifest.tables)} tables")
+    facts.add_row(
+        "encrypted to", ", ".join(manifest.recipients) or "[bold red]nobody: this backup is not encrypted[/]"
+    )
+    facts.add_row(
+        "contains", f"{sum(t.rows for t in manifest.tables):,} rows in {len(manifest.tables)} tables"
+    )
     for gap in manifest.missing:
         facts.add_row("[yellow]not in it[/]", f"{gap.what}: {gap.why}")
     console.print(facts)
     console.print()
     objects = Table(box=None, pad_edge=False, header_style="bold")
     for heading in ("object", "size", "parts", "sha256"):
-        objects.add_column(heading, justify="right" if heading in ("size", "parts") else "left", overflow="fold")
+        objects.add_column(
+            heading, justify="right" if heading in ("size", "parts") else "left", overflow="fold"
+        )
     for artifact in manifest.artifacts:
-        objects.add_row(artifact.name, human.size(artifact.size), str(len(artifact.parts)), artifact.sha256[:16] + "…")
+        objects.add_row(
+            artifact.name, human.size(artifact.size), str(len(artifact.parts)), artifact.sha256[:16] + "…"
+        )
     console.print(objects)
     console.print("\n[bold]By hand, with nothing of pgfleet's:[/]")
     for command in manifest.restore:

@@ -23,7 +23,7 @@ def config(as_json: bool, only_set: bool) -> None:
     """
     rows = [row for row in explain() if not only_set or row.source != "default"]
     if as_json:
-        click.echo(json.dumps([row._asdict() for row in rows], indent=1, ensure_ascii=False))
+        click.echo(json.dumps([row._asdict() for row in rows], ensure_ascii=False))
         return
     console = Console()
     for group, members in groupby(rows, key=lambda row: row.group):

@@ -35,7 +35,10 @@ def follow(adapters: Adapters, run: Run, *, here: bool = False, quiet: bool = Fa
         return adapters.ledger.run(run.id)
     except KeyboardInterrupt:
         if not here:
-            click.echo(f"\nRun {run.id} goes on. Follow it: pgfleet runs --follow. Stop it: pgfleet cancel {run.id}", err=True)
+            click.echo(
+                f"\nRun {run.id} goes on. Follow it: pgfleet runs --follow. Stop it: pgfleet cancel {run.id}",
+                err=True,
+            )
         raise
 
 

@@ -8,7 +8,13 @@ from typing import Any
 
 from worker.core import human
 
-MARKS = {"waiting": "·", "running": "▸", "done": "[green]✓[/]", "failed": "[red]✗[/]", "skipped": "[yellow]-[/]"}
+MARKS = {
+    "waiting": "·",
+    "running": "▸",
+    "done": "[green]✓[/]",
+    "failed": "[red]✗[/]",
+    "skipped": "[yellow]-[/]",
+}
 COLOURS = {
     "verified": "green",
     "proven": "bold green",
@@ -64,7 +70,13 @@ def progress_rows(rows: Sequence[Mapping[str, Any]], now: float) -> Iterator[tup
             row["name"],
             row["branch"],
             f"{row['done']}/{row['total']}" if row["total"] > 1 else "",
-            (f"{human.size(done)} of {human.size(total)}" if ended is None and total > done else human.size(done)) if done or total else "",
+            (
+                f"{human.size(done)} of {human.size(total)}"
+                if ended is None and total > done
+                else human.size(done)
+            )
+            if done or total
+            else "",
             human.rate(done, seconds) if done and seconds > 0 else "",
             _time(seconds, done, total, ended is not None) if began else "",
         )

@@ -18,7 +18,9 @@ from worker.steps.context import Adapters
 
 
 @click.command()
-@click.option("--follow", is_flag=True, help="Keep showing, with live progress, until nothing is open (ctrl-C ends it).")
+@click.option(
+    "--follow", is_flag=True, help="Keep showing, with live progress, until nothing is open (ctrl-C ends it)."
+)
 @click.option("--limit", default=20, show_default=True, help="At most so many runs.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def runs(follow: bool, limit: int, as_json: bool) -> int:
@@ -41,11 +43,7 @@ def runs(follow: bool, limit: int, as_json: bool) -> int:
 
 def _picture(found: Adapters, shown: list[Run]) -> Group:
     """All runs, and under them the steps of those that are open."""
-    parts: list[Table] = [_table(shown)]
-    for run in shown:
-        if run.open:
-            parts.append(_steps(found, run))
-    return Group(*parts)
+    return Group(_table(shown), *(_steps(found, run) for run in shown if run.open))
 
 
 def _table(shown: list[Run]) -> Table:
@@ -96,7 +94,9 @@ def show(run_id: str, as_json: bool) -> int:
     console.print()
     console.print(_steps(found, shown))
     if shown.error is not None:
-        console.print(f"\n[red]Error:[/] {shown.error['message']}\n[yellow]Hint:[/]  {shown.error.get('hint', '')}")
+        console.print(
+            f"\n[red]Error:[/] {shown.error['message']}\n[yellow]Hint:[/]  {shown.error.get('hint', '')}"
+        )
     return 0
 
 

@@ -49,7 +49,8 @@ def say_end(run: Run) -> None:
         good = [copy["destination"] for copy in copies if copy["state"] == "verified"]
         size = human.size(max((copy.get("bytes", 0) for copy in copies), default=0))
         click.secho(
-            f"✓ {run.backup_id}: {run.state} in {', '.join(good)} ({size}, {human.duration(seconds)})", fg="green"
+            f"✓ {run.backup_id}: {run.state} in {', '.join(good)} ({size}, {human.duration(seconds)})",
+            fg="green",
         )
         return
     click.secho(f"✗ Run {run.id} of {run.database}: {run.state}", fg="red", err=True)

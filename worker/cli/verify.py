@@ -30,7 +30,11 @@ def verify(backup_id: str, destination: str | None, wait: bool, here: bool, as_j
     if not here:
         place.send_due(found.settings, found, run.id)
         if not wait:
-            click.echo(json.dumps({"run_id": run.id, "state": run.state}) if as_json else f"Run {run.id} is {run.state}.")
+            click.echo(
+                json.dumps({"run_id": run.id, "state": run.state})
+                if as_json
+                else f"Run {run.id} is {run.state}."
+            )
             return 0
     ended = follow(found, run, here=here, quiet=as_json)
     if as_json:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, date, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
 
 from worker.errors import StorageError
 
@@ -18,12 +18,22 @@ BackupType = Literal["daily", "weekly", "monthly"]
 ArtifactKind = Literal["dump", "data", "globals", "fingerprint"]
 
 #: The seed's file stem: ``{name}-backup-YYYYMMDD-HHMMSS``, UTC.
-ID_PATTERN = re.compile(r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*?)-backup-(?P<date>\d{8})-(?P<time>\d{6})")
+ID_PATTERN = re.compile(r"(?P<name>[A-Za-z0-9_][A-Za-z0-9_.-]*)-backup-(?P<date>[0-9]{8})-(?P<time>[0-9]{6})")
+
+#: What follows the id in an artifact's name.
+ARTIFACT_STEM = re.compile(r"(dump|data-[0-9]{2}\.dump|globals\.sql|fingerprint\.json)(\.gpg)?")
 
 
 def backup_id(name: str, at: datetime) -> str:
-    """The id of the backup of database `name` whose snapshot was taken at `at` (aware)."""
-    return f"{name}-backup-{at.astimezone(UTC):%Y%m%d-%H%M%S}"
+    """The id of the backup of database `name` whose snapshot was taken at `at`.
+
+    Raises ValueError for a naive time, and for a name that could not be read back.
+    """
+    if at.tzinfo is None:
+        raise ValueError("the time of a backup needs its time zone")
+    made = f"{name}-backup-{at.astimezone(UTC):%Y%m%d-%H%M%S}"
+    parse_id(made)
+    return made
 
 
 def parse_id(text: str) -> tuple[str, datetime]:
@@ -46,28 +56,43 @@ class Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Bytes = Annotated[int, Field(ge=0)]
+
+
 class Part(Value):
     """A byte range of an artifact: the unit of upload, fetch and re-read. number starts at 1."""
 
-    number: int
-    size: int
-    sha256: str
+    number: Annotated[int, Field(ge=1)]
+    size: Bytes
+    sha256: Sha256
 
 
 class Artifact(Value):
     """One stored object of a backup. `sha256` and `size` are of what is stored, `plain_*` of what was encrypted.
 
-    Every part has size `part_size` but the last.
+    Every part has size `part_size` but the last, and they add up to `size`.
     """
 
     name: str
     kind: ArtifactKind
-    size: int
-    sha256: str
-    plain_size: int
-    plain_sha256: str
-    part_size: int = 0
-    parts: tuple[Part, ...] = ()
+    size: Bytes
+    sha256: Sha256
+    plain_size: Bytes
+    plain_sha256: Sha256
+    part_size: Annotated[int, Field(ge=1)]
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _parts_add_up(self) -> Self:
+        *whole, last = self.parts
+        if [part.number for part in self.parts] != list(range(1, len(self.parts) + 1)):
+            raise ValueError(f"the parts of {self.name} are not numbered one after the other")
+        if any(part.size != self.part_size for part in whole) or last.size > self.part_size:
+            raise ValueError(f"the parts of {self.name} are not of its part size")
+        if sum(part.size for part in self.parts) != self.size:
+            raise ValueError(f"the parts of {self.name} do not add up to its size")
+        return self
 
 
 class Server(Value):
@@ -112,18 +137,31 @@ class Manifest(Value):
     dbname: str
     destination: str
     type: BackupType
-    snapshot_at: datetime
-    sealed_at: datetime
+    snapshot_at: AwareDatetime
+    sealed_at: AwareDatetime
     pgfleet: str
     server: Server
     client: str
     compression: str
     encrypted: bool
     recipients: tuple[str, ...] = ()
-    artifacts: tuple[Artifact, ...]
+    artifacts: Annotated[tuple[Artifact, ...], Field(min_length=1)]
     tables: tuple[TableCount, ...] = ()
     missing: tuple[Gap, ...] = ()
     restore: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _names_its_own(self) -> Self:
+        """A manifest decides what is deleted: it may name nothing but the objects of its own backup."""
+        parse_id(self.backup_id)
+        names = [artifact.name for artifact in self.artifacts]
+        for name in names:
+            stem = name.removeprefix(f"{self.backup_id}.")
+            if stem == name or not ARTIFACT_STEM.fullmatch(stem):
+                raise ValueError(f"{name!r} is not an artifact of {self.backup_id}")
+        if len(set(names)) != len(names):
+            raise ValueError("an artifact is named twice")
+        return self
 
     @property
     def size(self) -> int:
@@ -136,7 +174,7 @@ class Manifest(Value):
     def from_json(cls, text: bytes | str) -> Manifest:
         """Raises StorageError for a manifest that is damaged or of a format this version does not know."""
         try:
-            return cls.model_validate_json(text)
+            return cls.model_validate_json(text, strict=True)
         except ValueError as error:
             raise StorageError(
                 f"This is not a manifest that this version can read: {_first_problem(error)}.",

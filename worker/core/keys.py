@@ -10,13 +10,12 @@ import re
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
-from worker.core.backup import ID_PATTERN
+from worker.core.backup import ARTIFACT_STEM, ID_PATTERN, parse_id
 
 EvidenceKind = Literal["verify", "drill", "scrub", "restore", "hold"]
 MANIFEST_SUFFIX = ".manifest.json"
 _NAME = re.compile(rf"(?P<id>{ID_PATTERN.pattern})\.(?P<rest>[A-Za-z0-9_.-]+)")
-_EVIDENCE = re.compile(r"(?P<kind>verify|drill|scrub|restore|hold)-(?P<at>\d{8}T\d{6}\d{6}Z)\.json")
-_ARTIFACT = re.compile(r"(dump|data-\d{2}\.dump|globals\.sql|fingerprint\.json)(\.gpg)?")
+_EVIDENCE = re.compile(r"(?P<kind>verify|drill|scrub|restore|hold)-(?P<at>[0-9]{8}T[0-9]{12})Z\.json")
 
 
 def artifact_name(backup_id: str, stem: str, encrypted: bool) -> str:
@@ -44,13 +43,33 @@ class Name(NamedTuple):
 def parse(name: str) -> Name | None:
     """None for a name that is not ours: never touch such an object."""
     match = _NAME.fullmatch(name)
-    if match is None:
+    if match is None or not _possible(match["id"]):
         return None
     backup, rest = match["id"], match["rest"]
     if rest == MANIFEST_SUFFIX[1:]:
         return Name(backup, "manifest")
-    if _ARTIFACT.fullmatch(rest):
+    if ARTIFACT_STEM.fullmatch(rest):
         return Name(backup, "artifact")
-    if found := _EVIDENCE.fullmatch(rest):
+    found = _EVIDENCE.fullmatch(rest)
+    if found is not None and evidence_time(rest) is not None:
         return Name(backup, "evidence", found["kind"])
     return None
+
+
+def evidence_time(name: str) -> datetime | None:
+    """When the evidence in an object of this name was written; None when it is no evidence."""
+    found = _EVIDENCE.search(name)
+    if found is None:
+        return None
+    try:
+        return datetime.strptime(found["at"], "%Y%m%dT%H%M%S%f").replace(tzinfo=UTC)
+    except ValueError:
+        return None
+
+
+def _possible(backup: str) -> bool:
+    try:
+        parse_id(backup)
+    except ValueError:
+        return False
+    return True

@@ -39,8 +39,10 @@ class PartPlan:
 def plan(size: int, part_size: int, max_parts: int = MAX_PARTS) -> PartPlan:
     """`part_size` is what the user wants; it grows (in whole MiB) until `max_parts` suffice.
 
-    Raises ValueError when even the largest parts do not hold `size` bytes.
+    Raises ValueError for a negative size, and when even the largest parts do not hold `size` bytes.
     """
+    if size < 0:
+        raise ValueError(f"a size of {size} bytes")
     needed = -(-size // max_parts)
     grown = max(part_size, MIN_PART, -(-needed // MIB) * MIB)
     if grown > MAX_PART:

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -65,6 +64,9 @@ class Home:
         if not os.access(self.path, os.R_OK | os.W_OK | os.X_OK, effective_ids=True):
             raise self._unusable("no right to write to it")
         self.keyring = self._keyring()
+        self._socket = self._agent_socket()
+        if not (self.path / "trustdb.gpg").exists():  # gpg fails to show an expired key without one
+            self._run(["--no-options", "--no-autostart", "--check-trustdb"], None, None, None, None)
 
     def run(
         self,
@@ -122,7 +124,6 @@ class Home:
         Others, here or in another process, may be inside at the same time: each holds a shared lock. An agent
         that was there before all of them is the user's own, and stays.
         """
-        self._check_socket()
         lock = os.open(self.path / ".pgfleet-agent.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_SH)
@@ -147,19 +148,17 @@ class Home:
         with socket.socket(socket.AF_UNIX) as client:
             return client.connect_ex(self._socket) == 0
 
-    @cached_property
-    def _socket(self) -> str:
+    def _agent_socket(self) -> bytes:
+        """Where the agent listens. gpg reports errors even without one when that path is too long."""
         finished = process.run(["gpgconf", "--homedir", str(self.path), "--list-dirs", "agent-socket"])
-        return os.fsdecode(finished.stdout.removesuffix(b"\n"))
-
-    def _check_socket(self) -> None:
-        longest = len(os.fsencode(self._socket)) + len(".browser")  # the longest of the agent's sockets
-        if longest > _LONGEST_SOCKET:
+        path = finished.stdout.removesuffix(b"\n")
+        excess = len(path + b".browser") - _LONGEST_SOCKET  # the longest of the agent's sockets
+        if excess > 0:
             raise ConfigError(
-                f"PGFLEET_GPG_HOME: {self.path} is too long by {longest - _LONGEST_SOCKET} bytes"
-                " for the socket of gpg's agent.",
-                "Set PGFLEET_GPG_HOME to a shorter path.",
+                f"PGFLEET_GPG_HOME: {self.path} is too long by {excess} bytes for the socket of gpg's agent.",
+                "Name a directory with a shorter path.",
             )
+        return path
 
     def _keyring(self) -> Any:
         """python-gnupg, to look at public keys."""

@@ -118,6 +118,8 @@ def _is_meant(home: Home, recipient: str, record: _Record) -> bool:
     address = _address(recipient)
     if "@" not in address or not any(_address(uid) == address for uid in record["uids"]):
         return False
+    if record["trust"] == "r":  # then all of its user ids are
+        return True
     # Listed alone: python-gnupg keeps the state of user ids by their text, whosever they are.
     alone = home.keyring.list_keys(keys=[record["fingerprint"]])
     return any(_address(uid) == address and info["trust"] != "r" for uid, info in alone.uid_map.items())

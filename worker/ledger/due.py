@@ -96,7 +96,7 @@ def take(conn: Connection, *, limit: int, run_id: str | None, resend_after: floa
 
 
 def _mark_sent(resend_after: float) -> Any:
-    delay = resend_after * literal(1).bitwise_lshift(steps.c.sends)
+    delay = literal(float(resend_after)) * literal(1).bitwise_lshift(steps.c.sends)
     return update(steps).values(
         sends=case((steps.c.sends < _DOUBLINGS, steps.c.sends + 1), else_=_DOUBLINGS),
         sent_at=func.coalesce(steps.c.sent_at, now()),

@@ -29,7 +29,8 @@ def create(conn: Connection, new: NewRun, first: Iterable[NewStep], *, max_attem
     """(run, whether it is new). A race for one key or slot is decided by the unique constraints."""
     while True:
         values = _values(new) | {"id": _new_id(clock.read(conn))}
-        if conn.execute(rows.insert_ignoring(conn, runs).values(values)).rowcount:
+        inserted = rows.insert_ignoring(conn, runs).values(values).returning(runs.c.id)
+        if conn.execute(inserted).first() is not None:
             rows.insert_steps(conn, values["id"], 1, first, max_attempts=max_attempts)
             return get(conn, values["id"]), True
         for same in _same(new):

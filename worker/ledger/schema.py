@@ -110,6 +110,7 @@ def undone() -> ColumnElement[bool]:
 
 
 Index("steps_hint", steps.c.hint_at, sqlite_where=undone(), postgresql_where=undone())
+Index("steps_hint_of_run", steps.c.run_id, steps.c.hint_at, sqlite_where=undone(), postgresql_where=undone())
 Index(
     "steps_undone",
     steps.c.run_id,

@@ -194,8 +194,9 @@ def _object_chunks(connection: Connection) -> list[Chunk]:
     rows = connection.execute(query("fingerprint_large_objects"), {"each": OBJECTS_PER_CHUNK}).fetchall()
     if not rows:
         return []
-    size = connection.execute("SELECT pg_table_size('pg_largeobject')").fetchone()
-    each = (size[0] if size else 0) // len(rows)
+    size = connection.execute(query("fingerprint_large_object_bytes")).fetchone()
+    assert size is not None
+    each = size[0] // len(rows)
     lows = [row[0] for row in rows]
     return [
         Chunk(table=None, low=low, high=high, bytes=each)
@@ -204,7 +205,8 @@ def _object_chunks(connection: Connection) -> list[Chunk]:
 
 
 def _read_objects(connection: Connection, mode: Mode, chunk: Chunk) -> ChunkSum:
-    oids = _oids(connection, chunk)
+    bounds = {"low": chunk.low, "high": chunk.high}
+    oids = [row[0] for row in connection.execute(query("fingerprint_large_object_oids"), bounds).fetchall()]
     if mode == "counts":
         return ChunkSum(rows=len(oids))
     checksum, going_on, first, pieces = 0, oids, 0, 1
@@ -216,11 +218,3 @@ def _read_objects(connection: Connection, mode: Mode, chunk: Chunk) -> ChunkSum:
         checksum += int(row[0])
         going_on, first, pieces = row[1], last + PIECE, PIECES_PER_QUERY
     return ChunkSum(rows=len(oids), checksum=checksum)
-
-
-def _oids(connection: Connection, chunk: Chunk) -> list[int]:
-    rows = connection.execute(
-        "SELECT oid FROM pg_largeobject_metadata WHERE oid >= %s AND (%s::int8 IS NULL OR oid < %s) ORDER BY oid",
-        (chunk.low, chunk.high, chunk.high),
-    ).fetchall()
-    return [row[0] for row in rows]

@@ -81,7 +81,9 @@ def open_ledger(settings: Settings) -> Ledger:
 
 def _unknown(what: str, alias: str, known: Mapping[str, object]) -> ConfigError:
     names = ", ".join(sorted(known)) or "none"
-    return ConfigError(f"There is no {what} called {alias!r} here.", f"Configured: {names} (`pgfleet config`).")
+    return ConfigError(
+        f"There is no {what} called {alias!r} here.", f"Configured: {names} (`pgfleet config`)."
+    )
 
 
 @dataclass(frozen=True)

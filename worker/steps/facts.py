@@ -23,10 +23,16 @@ def recovery_commands(
     globals_ = [_plain(a.name) for a in artifacts if a.kind == "globals"]
     commands += [f"psql -d postgres -f {name}   # roles; 'already exists' is harmless" for name in globals_]
     database = facts["dbname"]
-    commands.append(f"createdb --template=template0 --encoding={facts['server']['encoding']} {database}_restored")
+    commands.append(
+        f"createdb --template=template0 --encoding={facts['server']['encoding']} {database}_restored"
+    )
     restore = f"pg_restore --exit-on-error -d {database}_restored"
     if not data:
-        return (*commands, *(f"{restore} {name}" for name in dump), f"vacuumdb --analyze-only {database}_restored")
+        return (
+            *commands,
+            *(f"{restore} {name}" for name in dump),
+            f"vacuumdb --analyze-only {database}_restored",
+        )
     # Several archives of one snapshot: tables first, then everybody's rows, then indexes and constraints.
     commands += [f"{restore} --section=pre-data {name}" for name in dump]
     commands += [f"{restore} --section=data {name}" for name in (*dump, *data)]

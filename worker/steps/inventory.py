@@ -21,7 +21,11 @@ class Listed:
 
 
 def list_all(
-    adapters: Adapters, *, database: str | None = None, destination: str | None = None, backup: str | None = None
+    adapters: Adapters,
+    *,
+    database: str | None = None,
+    destination: str | None = None,
+    backup: str | None = None,
 ) -> tuple[list[Listed], dict[str, PgfleetError]]:
     """Backups newest first, and the destinations that could not be listed: one that is down hides no other."""
     aliases = [destination] if destination else list(adapters.settings.destinations)
@@ -29,7 +33,9 @@ def list_all(
     found: dict[str, dict[str, Entry]] = {}
     failures: dict[str, PgfleetError] = {}
     with ThreadPoolExecutor(max(1, len(aliases))) as pool:
-        futures = {alias: pool.submit(adapters.catalog(alias).entries, database, open_ids) for alias in aliases}
+        futures = {
+            alias: pool.submit(adapters.catalog(alias).entries, database, open_ids) for alias in aliases
+        }
         for alias, future in futures.items():
             try:
                 for entry in future.result():
@@ -72,13 +78,17 @@ def choose(
     backup = None if wanted.backup in LATEST else wanted.backup
     listed, failures = list_all(adapters, database=database, destination=destination, backup=backup)
     for item in listed:
-        copies = {alias: entry for alias, entry in item.copies.items() if not usable or entry.state in _USABLE}
+        copies = {
+            alias: entry for alias, entry in item.copies.items() if not usable or entry.state in _USABLE
+        }
         at = next(iter(item.copies.values())).at
         if not copies or (wanted.before is not None and at >= wanted.before):
             continue
         if wanted.backup == "latest-proven" and not any(entry.proven_at for entry in copies.values()):
             continue
-        return Choice(item.backup_id, dict(sorted(copies.items(), key=lambda pair: _distance(adapters, *pair))))
+        return Choice(
+            item.backup_id, dict(sorted(copies.items(), key=lambda pair: _distance(adapters, *pair)))
+        )
     raise _nothing(wanted, listed, failures)
 
 
@@ -108,6 +118,10 @@ def _nothing(wanted: OfOneBackup, listed: list[Listed], failures: dict[str, Pgfl
         return next(iter(failures.values()))
     if wanted.backup not in LATEST and listed:
         states = ", ".join(f"{alias}: {entry.state}" for alias, entry in listed[0].copies.items())
-        return BackupNotFound(f"No copy of {wanted.backup} can be used ({states}).", "Take another: pgfleet list.")
+        return BackupNotFound(
+            f"No copy of {wanted.backup} can be used ({states}).", "Take another: pgfleet list."
+        )
     before = f" before {wanted.before:%Y-%m-%d %H:%M:%S} UTC" if wanted.before else ""
-    return BackupNotFound(f"There is no backup {wanted.backup!r}{before} here.", "`pgfleet list` shows what there is.")
+    return BackupNotFound(
+        f"There is no backup {wanted.backup!r}{before} here.", "`pgfleet list` shows what there is."
+    )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from worker.core import keys
 from worker.errors import ConfigError
 from worker.steps.context import Context, Outcome
@@ -48,14 +46,9 @@ def _delete_unsealed(store: ObjectStore, backup: str) -> int:
     names = [info.key for info in store.list(backup) if _belongs(info.key, backup)]
     if keys.manifest_key(backup) in names:
         return 0
-    return _delete(store, names)
-
-
-def _delete(store: ObjectStore, names: Iterable[str]) -> int:
-    deleted = 0
-    for deleted, name in enumerate(names, 1):
+    for name in names:
         store.delete(name)
-    return deleted
+    return len(names)
 
 
 def _belongs(key: str, backup: str) -> bool:

@@ -6,9 +6,11 @@ always the same bytes, and the manifest is written last, only when there is none
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from worker.config.model import Destination
@@ -16,11 +18,12 @@ from worker.core import parts
 from worker.core.backup import Artifact, Manifest, Part, backup_type, parse_id
 from worker.errors import ObjectMissing, StorageError, UploadGone
 from worker.ledger.model import Step
-from worker.spool import hash_file
 from worker.steps.context import Context, Outcome
 from worker.steps.facts import FACTS, recovery_commands
 from worker.storage import ObjectStore, StoredPart
 from worker.storage.slice import FileSlice
+
+_BLOCK = 1024 * 1024
 
 
 def upload(context: Context) -> Outcome:
@@ -29,17 +32,25 @@ def upload(context: Context) -> Outcome:
     artifact, destination = data["artifact"], context.adapters.destination(data["destination"])
     store = context.adapters.store(destination.alias)
     key, size = artifact["name"], artifact["size"]
+    _drop_plain(context, key)
     plan = parts.plan(size, context.settings.part_size)
     outcome = {"object": key, "size": size, "part_size": plan.part_size}
     if len(plan) == 1:
         context.progress(0, size)
         with FileSlice(context.run_dir / key, 0, size) as body:
-            store.put(key, body, size=size, sha256=artifact["sha256"], storage_class=_storage_class(context, destination))
+            cold = _storage_class(context, destination)
+            store.put(key, body, size=size, sha256=artifact["sha256"], storage_class=cold)
         context.progress(size)
         return Outcome({**outcome, "upload_id": None, "sha256": artifact["sha256"], "bytes": size})
     upload_id = data.get("upload_id") or _open_upload(context, store, destination, key)
     arrived = {part.number: part for part in store.list_parts(key, upload_id)}
     return Outcome({**outcome, "upload_id": upload_id, "parts": len(plan)}, _part_steps(plan, arrived))
+
+
+def _drop_plain(context: Context, key: str) -> None:
+    """The artifact is recorded, so nobody needs the archive that it was encrypted from any more."""
+    if key.endswith(".gpg"):
+        (context.run_dir / key.removesuffix(".gpg")).unlink(missing_ok=True)
 
 
 def _open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
@@ -67,14 +78,27 @@ def upload_part(context: Context) -> Outcome:
     key, number, upload_id = data["object"], data["number"], data["upload_id"]
     offset, length = parts.PartPlan(data["size"], data["part_size"]).range(number)
     path = context.run_dir / key
-    _, sha256 = hash_file(path, offset=offset, length=length, stop=context.stop)
+    sha256 = _hash(context, path, offset, length)
     context.progress(0, length)
-    stored = data.get("arrived") or (_arrived(store, key, upload_id, number) if context.step.attempts > 1 else None)
+    stored = data.get("arrived") or (
+        _arrived(store, key, upload_id, number) if context.step.attempts > 1 else None
+    )
     if stored is None or (stored["size"], stored["sha256"]) != (length, sha256):
         with FileSlice(path, offset, length) as body:
             stored = _stored(store.put_part(key, upload_id, number, body, size=length, sha256=sha256))
     context.progress(length)
-    return Outcome({"number": number, "size": length, "sha256": sha256, "etag": stored["etag"], "bytes": length})
+    return Outcome(
+        {"number": number, "size": length, "sha256": sha256, "etag": stored["etag"], "bytes": length}
+    )
+
+
+def _hash(context: Context, path: Path, offset: int, length: int) -> str:
+    digest = hashlib.sha256()
+    with FileSlice(path, offset, length) as body:
+        while block := body.read(_BLOCK):
+            digest.update(block)
+            context.check()
+    return digest.hexdigest()
 
 
 def _arrived(store: ObjectStore, key: str, upload_id: str, number: int) -> dict[str, Any] | None:
@@ -88,7 +112,8 @@ def seal(context: Context) -> Outcome:
     """All parts are there: complete the uploads, then write the manifest, last."""
     destination = context.step.data["destination"]
     store = context.adapters.store(destination)
-    artifacts = {step.key: step.result["artifact"] for step in context.ledger.steps(context.run.id, name="backup.encrypt")}
+    encrypted = context.ledger.steps(context.run.id, name="backup.encrypt")
+    artifacts = {step.key: step.result["artifact"] for step in encrypted}
     sealed = []
     for step in list(context.ledger.steps(context.run.id, name="backup.upload", branch=destination)):
         described = artifacts[step.key.rpartition("@")[0]]
@@ -125,7 +150,9 @@ def _part_rows(context: Context, step: Step, plan: parts.PartPlan) -> list[Store
         key=lambda row: row.number,
     )
     if [row.number for row in rows] != list(plan.numbers()) or sum(row.size for row in rows) != plan.size:
-        raise StorageError(f"The parts of {step.result['object']} in the ledger do not add up to the file.", "")
+        raise StorageError(
+            f"The parts of {step.result['object']} in the ledger do not add up to the file.", ""
+        )
     return rows
 
 

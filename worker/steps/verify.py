@@ -23,7 +23,8 @@ def verify(context: Context) -> Outcome:
     destination = context.step.data["destination"]
     store = context.adapters.store(destination)
     manifest = context.adapters.catalog(destination).manifest(_backup_id(context))
-    problems = [problem for problem in (_listed_wrong(store, artifact.name, artifact.size) for artifact in manifest.artifacts) if problem]
+    checked = (_listed_wrong(store, artifact.name, artifact.size) for artifact in manifest.artifacts)
+    problems = [problem for problem in checked if problem is not None]
     bad = {problem["object"] for problem in problems}
     return Outcome({"problems": problems, "bytes": manifest.size}, _part_steps(manifest, bad))
 

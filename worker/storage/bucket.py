@@ -85,7 +85,9 @@ def _connect(destination: Destination, profile: Profile) -> S3Client:
     except BotoCoreError as error:
         raise explain(error, place) from None
     except ValueError as error:
-        raise ConfigError(f"Destination {destination.alias} cannot be used: {error}.", "Correct its endpoint.") from None
+        raise ConfigError(
+            f"Destination {destination.alias} cannot be used: {error}.", "Correct its endpoint."
+        ) from None
 
 
 def _config(destination: Destination, profile: Profile) -> Config:
@@ -98,7 +100,10 @@ def _config(destination: Destination, profile: Profile) -> Config:
         # The SDK's own CRC trailers break many S3s; every put has an explicit checksum instead.
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
-        s3={"addressing_style": profile.addressing, "payload_signing_enabled": _sign_bodies(destination, profile)},
+        s3={
+            "addressing_style": profile.addressing,
+            "payload_signing_enabled": _sign_bodies(destination, profile),
+        },
         user_agent_extra="pgfleet",
     )
 

@@ -53,9 +53,13 @@ _NO_RIGHT = _Rule(
     "refuses the access key the right to do this",
     "Give it the right to put, get, list and delete under the prefix (docs: roles and policies).",
 )
-_CREDENTIALS = _Rule(AccessDenied, "has been given no credentials", "Set S3_ACCESS_KEY and S3_SECRET_KEY, or the AWS chain.")
+_CREDENTIALS = _Rule(AccessDenied, "has been given no credentials", "Set S3_ACCESS_KEY and S3_SECRET_KEY.")
 _TOKEN = _Rule(AccessDenied, "does not accept the session token any more", "Renew the temporary credentials.")
-_REGION = _Rule(StorageError, "is in another region than the one configured", "Set the destination's region to the bucket's.")
+_REGION = _Rule(
+    StorageError,
+    "is in another region than the one configured",
+    "Set the destination's region to the bucket's.",
+)
 _NO_OBJECT = _Rule(ObjectMissing, "has no object {key}", "`pgfleet list` shows what is there.")
 _NO_UPLOAD = _Rule(UploadGone, "knows no such upload of {key}", "It was completed or aborted before.")
 _PARTS = _Rule(
@@ -76,7 +80,7 @@ _RULES = {
     ),
     **dict.fromkeys(("AccessDenied", "AllAccessDisabled", "AccountProblem", "403"), _NO_RIGHT),
     **dict.fromkeys(("ExpiredToken", "InvalidToken", "TokenRefreshRequired"), _TOKEN),
-    **dict.fromkeys(("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraintException"), _REGION),
+    **dict.fromkeys(("AuthorizationHeaderMalformed", "PermanentRedirect", "IllegalLocationConstraint"), _REGION),
     **dict.fromkeys(("NoSuchKey", "NoSuchVersion", "404"), _NO_OBJECT),
     **dict.fromkeys(("InvalidPart", "InvalidPartOrder", "EntityTooSmall"), _PARTS),
     "NoSuchUpload": _NO_UPLOAD,
@@ -94,7 +98,7 @@ _RULES = {
     ),
     "InvalidBucketName": _Rule(BucketMissing, "has a name that no bucket can have", "Correct S3_BUCKET."),
     "PreconditionFailed": _Rule(ObjectExists, "has {key} already", "It is left as it is."),
-    "InvalidObjectState": _Rule(ObjectArchived, "keeps {key} in cold storage", "Thaw it first; a restore does so by itself."),
+    "InvalidObjectState": _Rule(ObjectArchived, "keeps {key} in cold storage", "A restore thaws it and waits."),
     "InvalidStorageClass": _Rule(
         StorageError, "has no such storage class", "Set the destination's storage_class to what the provider offers."
     ),
@@ -153,12 +157,16 @@ def _unanswered(error: Exception) -> _Rule:
             "Set the destination's ca_bundle to the CA's certificate, or correct the endpoint's name or scheme.",
         )
     if isinstance(error, sdk.ReadTimeoutError):
-        return _Rule(StorageUnavailable, "did not answer in time", f"{_WAIT} read_timeout sets how long to wait.")
+        return _Rule(
+            StorageUnavailable, "did not answer in time", f"{_WAIT} read_timeout sets how long to wait."
+        )
     if isinstance(error, sdk.IncompleteReadError | sdk.ResponseStreamingError):
         return _Rule(StorageUnavailable, "broke off in the middle of an answer", _WAIT)
     if isinstance(error, sdk.HTTPClientError | sdk.ConnectionError):
         return _unreachable(error)
-    return _Rule(StorageError, f"cannot be used: {str(error).partition(chr(10))[0][:200].rstrip('.')}", _DOCTOR)
+    return _Rule(
+        StorageError, f"cannot be used: {str(error).partition(chr(10))[0][:200].rstrip('.')}", _DOCTOR
+    )
 
 
 def _unreachable(error: Exception) -> _Rule:

@@ -89,7 +89,9 @@ def _vendor(destination: Destination) -> str:
     if destination.endpoint is None:
         return "aws"
     host = _host(destination.endpoint)
-    return next((vendor for end, vendor in _HOSTS.items() if host == end or host.endswith(f".{end}")), "generic")
+    return next(
+        (vendor for end, vendor in _HOSTS.items() if host == end or host.endswith(f".{end}")), "generic"
+    )
 
 
 def _host(endpoint: str) -> str:

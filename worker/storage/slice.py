@@ -21,10 +21,12 @@ class FileSlice(io.BufferedReader):
     """
 
     def __init__(self, path: Path, offset: int, length: int) -> None:
-        super().__init__(_Range(path, offset, length), BUFFER)
+        super().__init__(Range(path, offset, length), BUFFER)
 
 
-class _Range(io.RawIOBase):
+class Range(io.RawIOBase):
+    """The unbuffered side of FileSlice."""
+
     def __init__(self, path: Path, offset: int, length: int) -> None:
         super().__init__()
         self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -51,7 +53,9 @@ class _Range(io.RawIOBase):
     def readinto(self, buffer: WriteableBuffer) -> int:
         with memoryview(buffer).cast("B") as view:
             wanted = max(0, min(len(view), self._length - self._position))
-            count = os.preadv(self._descriptor, [view[:wanted]], self._offset + self._position) if wanted else 0
+            count = (
+                os.preadv(self._descriptor, [view[:wanted]], self._offset + self._position) if wanted else 0
+            )
         self._position += count
         return count
 

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from worker.errors import AccessDenied, ObjectLocked, ObjectMissing, StorageError
+from worker.errors import AccessDenied, ObjectLocked
 from worker.storage.bucket import Bucket
 from worker.storage.failures import code_of
 from worker.storage.guarded import UNTIL_RELEASED
@@ -25,7 +25,7 @@ State = Literal["on", "off", "unknown"]
 #: How stores say that an object, its bucket or they themselves know no locks.
 _NO_LOCK = frozenset(
     ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest", "NotImplemented",
-     "MethodNotAllowed", "InvalidArgument", "UnsupportedOperation")
+     "MethodNotAllowed")
 )  # fmt: skip
 #: What refusals of locked objects have in common (AWS and others, MinIO).
 _LOCK_WORDS = ("object lock", "worm protected")
@@ -46,18 +46,11 @@ class Versions:
 
     def versioning(self) -> State:
         """off: never turned on; a bucket whose versioning was suspended still has versions."""
-        try:
-            status = self._bucket.client.get_bucket_versioning(Bucket=self._bucket.name).get("Status")
-        except ClientError as error:
-            return "off" if code_of(error) in _NO_LOCK else "unknown"
-        return "on" if status else "off"
+        return _state(self._ask("get_bucket_versioning", Bucket=self._bucket.name), "Status")
 
     def locking(self) -> State:
-        try:
-            answer = self._bucket.client.get_object_lock_configuration(Bucket=self._bucket.name)
-        except ClientError as error:
-            return "off" if code_of(error) in _NO_LOCK else "unknown"
-        return "on" if answer.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") == "Enabled" else "off"
+        answer = self._ask("get_object_lock_configuration", Bucket=self._bucket.name)
+        return _state(answer and answer.get("ObjectLockConfiguration", {}), "ObjectLockEnabled")
 
     def delete(self, key: str) -> None:
         """Idempotent. Raises ObjectLocked, and then the object is as it was."""
@@ -71,13 +64,15 @@ class Versions:
             return
         kept = [version for version in found if not version.marker]
         for version in kept:
-            self._refuse_locked(key, version.id)
+            until = self.until(key, version.id)
+            if until is not None:
+                raise _locked(key, self._bucket, until)
         markers = [version.id for version in found if version.marker]
         if len(kept) > 1 and not any(version.marker and version.latest for version in found):
             markers.append(self._hide(key))  # else an older version would show while the newer ones go
         try:
             for version_id in [*(version.id for version in kept), *filter(None, markers)]:
-                self._delete_version(key, version_id)
+                self._delete(key, VersionId=version_id)
         except AccessDenied:
             # A key that may hide but not delete: a lifecycle rule of the bucket does the rest.
             self._hide(key)
@@ -120,49 +115,63 @@ class Versions:
                     if found["Key"] == full:
                         yield _Version(found["VersionId"], marker, found.get("IsLatest", False))
 
-    def _refuse_locked(self, key: str, version: str) -> None:
-        until = self.until(key, version)
-        if until is not None:
-            raise _locked(key, self._bucket, until)
-
     def _hide(self, key: str) -> str:
         """A plain delete. The id of the marker that it left, if any."""
-        try:
-            answer = self._bucket.client.delete_object(**self._bucket.target(key))
-        except ClientError as error:
-            raise self._refused(key, error) from None
-        return answer.get("VersionId", "") if answer.get("DeleteMarker") else ""
+        answer = self._delete(key)
+        return str(answer.get("VersionId", "")) if answer.get("DeleteMarker") else ""
 
-    def _delete_version(self, key: str, version: str) -> None:
-        try:
-            self._bucket.client.delete_object(**self._bucket.target(key), VersionId=version)
-        except ClientError as error:
-            raise self._refused(key, error) from None
-
-    def _refused(self, key: str, error: ClientError) -> StorageError:
-        message = str(error.response.get("Error", {}).get("Message", "")).lower()
-        if code_of(error) == "ObjectLocked" or any(words in message for words in _LOCK_WORDS):
-            return _locked(key, self._bucket, None)
-        return explain(error, self._bucket.place, key)
+    def _delete(self, key: str, **version: Any) -> dict[str, Any]:
+        with self._bucket.watch(key):
+            try:
+                return dict(self._bucket.client.delete_object(**self._bucket.target(key), **version))
+            except ClientError as error:
+                if _says_locked(error):
+                    raise _locked(key, self._bucket, None) from None
+                raise
 
     def _retention(self, key: str, version: str) -> dict[str, Any]:
-        answer = self._ask("get_object_retention", key, version)
-        return dict(answer.get("Retention", {}))
+        return dict(self._ask_about("get_object_retention", key, version).get("Retention", {}))
 
     def _held(self, key: str, version: str) -> bool:
-        answer = self._ask("get_object_legal_hold", key, version)
+        answer = self._ask_about("get_object_legal_hold", key, version)
         return bool(answer.get("LegalHold", {}).get("Status") == "ON")
 
-    def _ask(self, operation: str, key: str, version: str) -> dict[str, Any]:
-        """{} when there is no lock, and when we may not know."""
-        arguments: dict[str, Any] = {"VersionId": version} if version else {}
+    def _ask_about(self, operation: str, key: str, version: str) -> dict[str, Any]:
+        """{} also when we may not know."""
+        arguments: dict[str, Any] = {
+            **self._bucket.target(key),
+            **({"VersionId": version} if version else {}),
+        }
+        return self._ask(operation, key, **arguments) or {}
+
+    def _ask(self, operation: str, key: str = "", **arguments: Any) -> dict[str, Any] | None:
+        """None when the access key may not ask; {} when there is nothing of the kind."""
         try:
-            answer: dict[str, Any] = getattr(self._bucket.client, operation)(**self._bucket.target(key), **arguments)
-        except ClientError as error:
-            if code_of(error) in _NO_LOCK:
-                return {}
-            explained = explain(error, self._bucket.place, key)
-            if isinstance(explained, AccessDenied):
-                return {}
-            raise explained from None
-        return answer
+            with self._bucket.watch(key):
+                try:
+                    return dict(getattr(self._bucket.client, operation)(**arguments))
+                except ClientError as error:
+                    if code_of(error) in _NO_LOCK:
+                        return {}
+                    raise
+        except AccessDenied:
+            return None
+
+
+def _state(answer: dict[str, Any] | None, field: str) -> State:
+    return "unknown" if answer is None else "on" if answer.get(field) else "off"
+
+
+def _says_locked(error: ClientError) -> bool:
+    message = str(error.response.get("Error", {}).get("Message", "")).lower()
+    return code_of(error) == "ObjectLocked" or any(words in message for words in _LOCK_WORDS)
+
+
+def _locked(key: str, bucket: Bucket, until: datetime | None) -> ObjectLocked:
+    if until == UNTIL_RELEASED:
+        when, hint = "under a legal hold", "Release the hold first, if the backup may go."
+    else:
+        when = f"locked until {until:%Y-%m-%d %H:%M} UTC" if until else "locked"
+        hint = "It can be deleted once the lock has ended; nothing is wrong."
+    where = str(bucket.place)
+    return ObjectLocked(f"{where[0].upper()}{where[1:]} keeps {key}: it is {when}.", hint)

@@ -1,6 +1,5 @@
--- Ranges of about %(each)s large objects: first OID of each range, and how many there are in all.
-SELECT n.oid, n.total
-FROM (SELECT oid, row_number() OVER (ORDER BY oid) AS position, count(*) OVER () AS total
-      FROM pg_largeobject_metadata) n
-WHERE (n.position - 1) % %(each)s = 0
+-- Ranges of %(each)s large objects (the last one shorter): the first OID of each.
+SELECT n.oid
+FROM (SELECT oid, row_number() OVER (ORDER BY oid) AS position FROM pg_largeobject_metadata) n
+WHERE mod(n.position - 1, %(each)s::int8) = 0
 ORDER BY n.oid

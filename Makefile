@@ -1,0 +1,56 @@
+# Everything sets itself up in .venv and stops what it starts.
+# PYTHON=/path/to/python chooses the interpreter (3.11 or newer), VENV=dir another place.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+VENV ?= .venv
+export VENV PYTHON
+BIN := $(VENV)/bin
+CODE := worker tests benchmarks beat_schedule.py
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+
+.PHONY: demo
+demo: setup ## Take a backup through a fleet of its own, and show it
+	@$(BIN)/pgfleet demo
+
+.PHONY: test
+test: setup ## Lint, types, layers and the whole test suite, against real servers
+	@scripts/system.sh postgresql
+	@$(MAKE) lint
+	@$(BIN)/pytest -n 2 --dist loadfile -q $(ARGS)
+
+.PHONY: lint
+lint: setup ## Lint, format check, types, layers
+	@$(BIN)/ruff check --quiet $(CODE)
+	@$(BIN)/ruff format --check --quiet $(CODE) || { echo "Not formatted: make format" >&2; exit 1; }
+	@$(BIN)/mypy --no-error-summary
+	@scripts/quietly.sh $(BIN)/lint-imports
+
+.PHONY: format
+format: setup ## Format the code and sort its imports
+	@$(BIN)/ruff check --quiet --fix $(CODE)
+	@$(BIN)/ruff format --quiet $(CODE)
+
+.PHONY: bench
+bench: setup ## Measure; the figures go to benchmarks/out
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+.PHONY: lock
+lock: ## Renew constraints.txt: the newest versions that pyproject.toml allows
+	@scripts/lock.sh
+
+.PHONY: setup
+setup: ## Only the set-up: .venv, the Python packages, gpg
+	@scripts/system.sh gnupg
+	@scripts/setup.sh
+
+.PHONY: clean
+clean: ## Remove .venv and everything that was made
+	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache benchmarks/out
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,168 @@
+"""The fingerprint of a database: `fingerprint` takes it whole, on connections of its own, in parallel.
+
+A fleet takes it in pieces instead: `header`, `plan`, one `read_chunk` for each chunk wherever a worker is free,
+`finish`. All of them work on an open connection: one that has imported the dump's snapshot (REPEATABLE READ), or
+a plain one to a restored copy. They raise psycopg.Error as it comes.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import closing
+
+from worker.core.fingerprint import ChunkSum, Excluded, Fingerprint, Mode
+from worker.postgres.inspect_objects import schema_objects, sequences
+from worker.postgres.inspect_tables import Chunk, Plan, combine, plan, read_chunk
+from worker.postgres.queries import query
+from worker.postgres.server import Connection
+
+#: 64 MB: seconds of work, so that workers end at about the same time.
+CHUNK_PAGES = 8192
+_CANCEL_SECONDS = 5.0
+
+#: What values look like when printed, and so what their hashes depend on.
+_PRINTING = {
+    "search_path": "",
+    "TimeZone": "UTC",
+    "DateStyle": "ISO, MDY",
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "xmlbinary": "base64",
+    "xmloption": "content",
+    "lc_monetary": "C",
+    "quote_all_identifiers": "off",
+}
+#: How the work is done: never hide rows, never be cut off, one process for one connection.
+_WORKING = {
+    "row_security": "off",
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "max_parallel_workers_per_gather": "0",
+    "jit": "off",
+    "default_toast_compression": "pglz",
+}
+
+
+def pin(connection: Connection) -> dict[str, str]:
+    """Set what a fingerprint depends on, for the session; gives what values look like (to be recorded)."""
+    wanted = {**_PRINTING, **_WORKING}
+    # Without a conversion on the server, LATIN1 gives every byte a character: nothing fails to decode.
+    raw = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
+    wanted["client_encoding"] = "LATIN1" if raw else "UTF8"
+    connection.execute(query("fingerprint_pin"), {"names": list(wanted), "values": list(wanted.values())})
+    return dict(_PRINTING)
+
+
+def header(connection: Connection, mode: Mode, excluded: Excluded = Excluded()) -> Fingerprint:
+    """A fingerprint of all but rows and large objects. Pins the connection."""
+    settings = pin(connection)
+    row = connection.execute(query("fingerprint_header")).fetchone()
+    assert row is not None
+    return Fingerprint(
+        mode=mode,
+        server_version_num=row[0],
+        encoding=row[1],
+        probe=row[2],
+        settings=settings,
+        sequences=sequences(connection, excluded),
+        objects=schema_objects(connection, excluded),
+    )
+
+
+def finish(
+    header: Fingerprint, plan: Plan, sums: Iterable[tuple[Chunk, ChunkSum]], seconds: float
+) -> Fingerprint:
+    """The whole fingerprint. Raises ValueError unless `sums` has each chunk of the plan once."""
+    tables, large_objects = combine(plan, sums)
+    return header.model_copy(
+        update={"tables": tables, "large_objects": large_objects, "notes": plan.notes, "seconds": seconds}
+    )
+
+
+def fingerprint(
+    connect: Callable[[], Connection],
+    *,
+    mode: Mode = "full",
+    workers: int = 2,
+    chunk_pages: int = CHUNK_PAGES,
+    excluded: Excluded = Excluded(),
+    progress: Callable[[int, int], None] | None = None,
+) -> Fingerprint:
+    """Take it over `workers` connections that `connect` opens and this closes, each under the same snapshot.
+
+    `progress(bytes done, bytes in all)` is called after each chunk, from any thread but never twice at once; what
+    it raises stops the work: running queries are cancelled, and it is raised here.
+    """
+    started = time.monotonic()
+    with closing(connect()) as first:
+        head = header(first, mode, excluded)
+        work = plan(first, mode, chunk_pages, excluded)
+        sums = _Reading(work, progress).read(first, connect, workers)
+        head = head.with_later_sequences(sequences(first, excluded))
+    return finish(head, work, sums, time.monotonic() - started)
+
+
+class _Reading:
+    """The chunks of a plan, taken by threads from one queue, largest first."""
+
+    def __init__(self, plan: Plan, progress: Callable[[int, int], None] | None) -> None:
+        self._plan = plan
+        self._progress = progress
+        self._todo = deque(plan.chunks)
+        self._sums: list[tuple[Chunk, ChunkSum]] = []
+        self._done = 0
+        self._lock = threading.Lock()
+        self._stopped = threading.Event()
+        self._connections: list[Connection] = []
+
+    def read(
+        self, first: Connection, connect: Callable[[], Connection], workers: int
+    ) -> list[tuple[Chunk, ChunkSum]]:
+        count = max(1, min(workers, len(self._todo)))
+        with ThreadPoolExecutor(count, thread_name_prefix="fingerprint") as threads:
+            futures = [threads.submit(self._work, first)]
+            futures += [threads.submit(self._work_apart, connect) for _ in range(count - 1)]
+            try:
+                wait(futures, return_when=FIRST_EXCEPTION)
+            finally:
+                if any(future.running() for future in futures):
+                    self._stop()
+        errors = [error for future in futures if (error := future.exception()) is not None]
+        if errors:
+            raise errors[0]
+        return self._sums
+
+    def _work_apart(self, connect: Callable[[], Connection]) -> None:
+        with closing(connect()) as connection:
+            pin(connection)
+            self._work(connection)
+
+    def _work(self, connection: Connection) -> None:
+        with self._lock:
+            self._connections.append(connection)
+        while not self._stopped.is_set():
+            try:
+                chunk = self._todo.popleft()
+            except IndexError:
+                return
+            part = read_chunk(connection, self._plan, chunk)
+            with self._lock:
+                self._sums.append((chunk, part))
+                self._done += chunk.bytes
+                if self._progress is not None:
+                    self._progress(self._done, self._plan.bytes)
+
+    def _stop(self) -> None:
+        self._stopped.set()
+        with self._lock:
+            connections = list(self._connections)
+        for connection in connections:
+            connection.cancel_safe(timeout=_CANCEL_SECONDS)

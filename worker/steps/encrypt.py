@@ -1,0 +1,41 @@
+"""Encrypt one archive to public keys."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from worker.core.keys import artifact_name
+from worker.steps.context import Context, Outcome
+from worker.steps.keys import recipients
+
+
+def encrypt(context: Context) -> Outcome:
+    """The artifact to upload, described. Done again when killed: its output is renamed into place when whole.
+
+    The plain archive stays until this step is committed: the upload removes it (the directory has mode 0700).
+    """
+    archive = context.step.data["archive"]
+    keys = recipients(context.adapters, context.database)
+    backup, size = str(context.run.backup_id), archive["size"]
+    name = artifact_name(backup, archive["stem"], encrypted=bool(keys))
+    plain = context.run_dir / artifact_name(backup, archive["stem"], encrypted=False)
+    context.progress(0, size)
+    if not keys:
+        return Outcome(_described(archive, name, size, archive["sha256"]))
+    context.adapters.spool.need(size, f"Encrypting {plain.name}")
+    target = context.run_dir / name
+    made = context.adapters.gpg.encrypt(plain, target, keys, stop=context.stop, progress=context.progress)
+    return Outcome(_described(archive, name, made.size, made.sha256))
+
+
+def _described(archive: dict[str, Any], name: str, size: int, sha256: str) -> dict[str, Any]:
+    """What the manifest will say of it (`worker.core.backup.Artifact`), less its parts."""
+    artifact = {
+        "name": name,
+        "kind": archive["kind"],
+        "size": size,
+        "sha256": sha256,
+        "plain_size": archive["size"],
+        "plain_sha256": archive["sha256"],
+    }
+    return {"artifact": artifact, "bytes": size}
