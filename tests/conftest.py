@@ -14,8 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 from botocore.exceptions import ClientError
-from tests.services import MAJORS, Bucket, Database, KeyPair
 
+from tests.services import MAJORS, Bucket, Database, KeyPair
 from worker.local.environment import is_setting
 from worker.local.keys import Keys
 from worker.local.place import Place

@@ -37,17 +37,22 @@ class Excluded(NamedTuple):
 
 
 class ChunkSum(Value):
-    """Rows of a chunk and the sum of their hashes; `generated` is the same over stored generated columns."""
+    """Rows of a chunk and the sum of their hashes; `generated` is the same over stored generated columns.
+
+    `by_oid`: the sum of each large object, in a chunk of those.
+    """
 
     rows: int = 0
     checksum: int = 0
     generated: int = 0
+    by_oid: dict[int, int] = Field(default_factory=dict)
 
     def __add__(self, other: ChunkSum) -> ChunkSum:
         return ChunkSum(
             rows=self.rows + other.rows,
             checksum=self.checksum + other.checksum,
             generated=self.generated + other.generated,
+            by_oid=self.by_oid | other.by_oid,
         )
 
 
@@ -94,8 +99,11 @@ class SequenceFingerprint(Value):
 
 
 class LargeObjects(Value):
+    """`by_oid`: OID → checksum, as long as there are few."""
+
     count: int = 0
     checksum: str = ""
+    by_oid: dict[str, str] = Field(default_factory=dict)
 
 
 class Fingerprint(Value):

@@ -68,7 +68,9 @@ def _blockers(conn: Connection, run_id: str, generation: int, needs: str) -> lis
     """
     named = ~steps.c.always if needs == "*" else steps.c.group_path.in_(_ancestors(needs))
     mine = and_(steps.c.run_id == run_id, steps.c.generation == generation)
-    return list(conn.execute(select(steps.c.id).where(mine, undone(), named).limit(2)).scalars())
+    # The order is the index's: without it PostgreSQL may read the whole table to find the last of 100,000 parts.
+    found = select(steps.c.id).where(mine, undone(), named).order_by(steps.c.group_path).limit(2)
+    return list(conn.execute(found).scalars())
 
 
 def _ancestors(path: str) -> list[str]:

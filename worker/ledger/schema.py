@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     JSON,
     BigInteger,
@@ -109,18 +111,19 @@ def undone() -> ColumnElement[bool]:
     return steps.c.state.in_([literal_column("'due'"), literal_column("'running'")])
 
 
-Index("steps_hint", steps.c.hint_at, sqlite_where=undone(), postgresql_where=undone())
-Index("steps_hint_of_run", steps.c.run_id, steps.c.hint_at, sqlite_where=undone(), postgresql_where=undone())
-Index(
-    "steps_undone",
-    steps.c.run_id,
-    steps.c.generation,
-    steps.c.group_path,
-    sqlite_where=undone(),
-    postgresql_where=undone(),
-)
-_leased = steps.c.lease_until.is_not(None)
-Index("steps_leased", steps.c.run_id, steps.c.lease_until, sqlite_where=_leased, postgresql_where=_leased)
+def _partial(name: str, condition: ColumnElement[bool], *columns: Column[Any]) -> None:
+    Index(name, *columns, sqlite_where=condition, postgresql_where=condition)
+
+
+# The search for due steps, of the fleet and of one run, in the order of the index.
+_partial("steps_hint", undone(), steps.c.hint_at, steps.c.id)
+_partial("steps_hint_of_run", undone(), steps.c.run_id, steps.c.hint_at, steps.c.id)
+# What others wait for.
+_partial("steps_undone", undone(), steps.c.run_id, steps.c.generation, steps.c.group_path)
+# Who works.
+_partial("steps_leased", steps.c.lease_until.is_not(None), steps.c.run_id, steps.c.lease_until)
+# Steps by name, a page at a time.
+Index("steps_listed", steps.c.run_id, steps.c.generation, steps.c.name, steps.c.id)
 
 jobs = Table(
     "jobs",
@@ -154,8 +157,7 @@ notices = Table(
     Column("sent_at", Double),
     sqlite_autoincrement=True,
 )
-_unsent = notices.c.sent_at.is_(None)
-Index("notices_unsent", notices.c.next_attempt_at, sqlite_where=_unsent, postgresql_where=_unsent)
+_partial("notices_unsent", notices.c.sent_at.is_(None), notices.c.next_attempt_at)
 
 
 def migrate(conn: Connection) -> None:

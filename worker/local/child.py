@@ -132,6 +132,7 @@ class Child:
     def wait_ready(self, probe: Callable[[], bool], seconds: float) -> None:
         """Until `probe` is true. Raises PgfleetError, with the log's end, when it ends or takes too long."""
         deadline = time.monotonic() + seconds
+        self.check(_PROBE_SECONDS)
         while not probe():
             self.check(_PROBE_SECONDS)
             if time.monotonic() > deadline:

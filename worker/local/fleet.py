@@ -6,7 +6,6 @@ import base64
 import json
 import sys
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -74,22 +73,19 @@ class Fleet:
         self.beat.start()
 
     def start_flower(self, user: str, password: str) -> None:
-        """On a free port, with that login, at `flower_url`; without waiting for it (`wait_flower`)."""
+        """On a free port, with that login; it answers at `flower_url` on return. Raises PgfleetError."""
+        self._flower_login = f"{user}:{password}"
 
         def start(ports: list[int]) -> None:
             url = f"http://{LOOPBACK}:{ports[0]}"
             argv = [*_CELERY, "flower", f"--address={LOOPBACK}", f"--port={ports[0]}"]
             login = {"FLOWER_BASIC_AUTH": self._flower_login}  # not in argv, which everybody can read
             self.flower = self._child("Flower", argv, "flower.log", {**self._env, **login})
-            self.flower.start()
             self.flower_url = url
+            self.flower.start()
+            self.flower.wait_ready(self._flower_answers, _START_SECONDS)
 
-        self._flower_login = f"{user}:{password}"
         on_free_ports(1, start)
-
-    def wait_flower(self, seconds: float = _START_SECONDS) -> None:
-        assert self.flower is not None
-        self.flower.wait_ready(lambda: _answers(f"{self.flower_url}/healthcheck"), seconds)
 
     def flower_tasks(self) -> list[dict[str, Any]]:
         """The tasks that Flower has seen, as its API gives them: name, worker, state, runtime (seconds) …"""
@@ -98,6 +94,13 @@ class Fleet:
         request.add_header("Authorization", f"Basic {login}")
         with urllib.request.urlopen(request, timeout=10) as response:  # noqa: S310
             return list(json.load(response).values())
+
+    def _flower_answers(self) -> bool:
+        try:
+            self.flower_tasks()  # with the login: nobody else's Flower answers that
+        except OSError:
+            return False
+        return True
 
     @property
     def children(self) -> list[Child]:
@@ -122,11 +125,3 @@ class Fleet:
     def _child(self, name: str, argv: list[str], log: str, env: Mapping[str, str]) -> Child:
         path = self.directory / log
         return Child(name, argv, env=env, log=path, cwd=self.directory, stop_seconds=_STOP_SECONDS)
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=2) as response:  # noqa: S310
-            return bool(response.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False

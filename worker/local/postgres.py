@@ -138,8 +138,7 @@ class Postgres:
 
     def _answers(self) -> bool:
         try:
-            with self.connect() as connection:
-                connection.execute("SELECT 1")
+            psycopg.connect(self.dsn(), connect_timeout=2).close()
         except psycopg.OperationalError:
             return False
         return True

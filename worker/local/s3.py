@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import sys
+import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,6 +76,7 @@ class S3:
         self.admin = S3User.new("admin", "Admin", "Read", "Write", "List", "Tagging")
         self.users = tuple(users)
         self.port = 0
+        self._topology_url = ""
         self._sockets: list[Path] = []
         self._child: Child | None = None
 
@@ -133,6 +135,7 @@ class S3:
 
     def _start(self, ports: list[int]) -> None:
         self.port = ports[0]
+        self._topology_url = f"http://{LOOPBACK}:{ports[1]}/dir/status"  # of the master
         options = [f"-ip={LOOPBACK}", f"-ip.bind={LOOPBACK}"]
         options += [f"-{name}.port={port}" for name, port in zip(_SERVICES, ports, strict=False)]
         grpc = dict(zip(_SERVICES, ports[len(_SERVICES) :], strict=True))
@@ -164,11 +167,13 @@ class S3:
             raise
 
     def _answers(self) -> bool:
+        """It takes our signature, and its volumes are there: it begins to answer before they are."""
         try:
             self.client().list_buckets()
-        except (BotoCoreError, ClientError):
+            with urllib.request.urlopen(self._topology_url, timeout=2) as response:  # noqa: S310
+                return bool(json.load(response)["Topology"]["DataCenters"])
+        except (BotoCoreError, ClientError, OSError):
             return False
-        return True
 
     def _write_users(self) -> None:
         identities = [

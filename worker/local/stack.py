@@ -171,7 +171,6 @@ class Stack:
             self.fleet.start_beat()
         if self._flower:
             self.fleet.start_flower(FLOWER_USER, self.flower_password)
-            self.fleet.wait_flower()
         self.fleet.wait_workers()
         for child in self.fleet.children:
             child.check()

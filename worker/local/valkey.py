@@ -8,6 +8,8 @@ import shutil
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from worker.errors import MissingDependency
 from worker.local.child import Child
@@ -74,7 +76,7 @@ class Valkey:
 
     def _run(self) -> None:
         self.child.start()
-        client = redis.Redis.from_url(self.url, socket_timeout=2)
+        client = redis.Redis.from_url(self.url, socket_timeout=2, retry=Retry(NoBackoff(), 0))
         try:
             self.child.wait_ready(lambda: _answers(client), _START_SECONDS)
         except BaseException:

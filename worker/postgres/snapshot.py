@@ -12,6 +12,7 @@ import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 
@@ -34,29 +35,20 @@ _BATCH = 500  # tables in one LOCK TABLE statement
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
 
+@dataclass(frozen=True)
 class Snapshot:
     """id: for `pg_dump --snapshot`. taken_at: by the server's clock, aware. tables: all that belong in the dump.
 
     Valid only inside its `held_snapshot` block.
     """
 
-    def __init__(
-        self,
-        connection: Connection,
-        database: Database,
-        application_name: str,
-        identifier: str,
-        taken_at: datetime,
-        tables: Sequence[TableInfo],
-        server: ServerFacts,
-    ) -> None:
-        self.id = identifier
-        self.taken_at = taken_at
-        self.tables = tuple(tables)
-        self.facts = server
-        self.database = database
-        self.application_name = application_name
-        self._connection = connection
+    id: str
+    taken_at: datetime
+    tables: tuple[TableInfo, ...]
+    facts: ServerFacts
+    database: Database
+    application_name: str
+    _connection: Connection = field(repr=False)
 
     def alive(self) -> None:
         """Ask the server; any thread may. Raises DatabaseUnavailable when the snapshot is lost."""
@@ -78,11 +70,6 @@ class Snapshot:
             connection.execute(SQL("SET TRANSACTION SNAPSHOT {}").format(Literal(self.id)))
             _lock(connection, self.database, self.tables)
             yield connection
-
-    def end_backends(self, application_name: str) -> None:
-        """End this role's sessions of that name: what runs inside a container does not die with `docker exec`."""
-        with translated(self.database, self.database.name):
-            self._connection.execute(query("end_backends"), {"application_name": application_name})
 
 
 @contextmanager
@@ -108,13 +95,10 @@ def held_snapshot(database: Database, *, application_name: str) -> Iterator[Snap
                 f"The tables of {database.name} change faster than they can be locked.",
                 "It is tried again; schedule the backup for a time without migrations.",
             )
-        identifier, taken_at, tables = taken
-        snapshot = Snapshot(
-            connection, database, application_name, identifier, taken_at, tables, facts(connection)
-        )
+        snapshot = Snapshot(*taken, facts(connection), database, application_name, connection)
         log.info(
             "snapshot taken",
-            extra={"action": "snapshot.take", "database": database.alias, "tables": len(tables)},
+            extra={"action": "snapshot.take", "database": database.alias, "tables": len(snapshot.tables)},
         )
         yield snapshot
 
@@ -149,7 +133,7 @@ def _reserve(connection: Connection, database: Database) -> None:
     )
 
 
-def _take(connection: Connection, database: Database) -> tuple[str, datetime, list[TableInfo]] | None:
+def _take(connection: Connection, database: Database) -> tuple[str, datetime, tuple[TableInfo, ...]] | None:
     """(snapshot id, time, tables), or None when tables came or went meanwhile. A transaction is left open."""
     excluded = resolve_excluded(connection, database)
     before = list_tables(connection, excluded)
@@ -165,7 +149,7 @@ def _take(connection: Connection, database: Database) -> tuple[str, datetime, li
     assert row is not None
     if list_tables(connection, excluded) != before:
         return None
-    return row[0], row[1].astimezone(UTC), with_sizes(connection, before)
+    return row[0], row[1].astimezone(UTC), tuple(with_sizes(connection, before))
 
 
 def _lock(connection: Connection, database: Database, tables: Sequence[TableInfo]) -> None:
@@ -191,7 +175,7 @@ def locked_error(connection: Connection, database: Database, tables: Sequence[Ta
 
 
 def _session(row: Sequence[object] | None) -> str:
-    """` by "psql" (pid 123, role postgres, since …)`; empty when nobody is known. row: pid, application, role, since."""
+    """Of (pid, application, role, since): ` by "psql" (pid 123, role postgres, since …)`; "" when nobody is known."""
     if row is None:
         return ""
     pid, application, role, since = row

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from worker.core.keys import artifact_name
+from worker.durable import durable_rename
 from worker.steps.context import Context, Outcome
 from worker.steps.keys import recipients
 
@@ -18,12 +19,13 @@ def encrypt(context: Context) -> Outcome:
     keys = recipients(context.adapters, context.database)
     backup, size = str(context.run.backup_id), archive["size"]
     name = artifact_name(backup, archive["stem"], encrypted=bool(keys))
-    plain = context.run_dir / artifact_name(backup, archive["stem"], encrypted=False)
+    plain, target = context.run_dir / archive["stem"], context.run_dir / name
     context.progress(0, size)
     if not keys:
+        if plain.exists():  # else a killed attempt has renamed it
+            durable_rename(plain, target)
         return Outcome(_described(archive, name, size, archive["sha256"]))
-    context.adapters.spool.need(size, f"Encrypting {plain.name}")
-    target = context.run_dir / name
+    context.adapters.spool.need(size, f"The encryption of {target.name}")
     made = context.adapters.gpg.encrypt(plain, target, keys, stop=context.stop, progress=context.progress)
     return Outcome(_described(archive, name, made.size, made.sha256))
 

@@ -32,7 +32,8 @@ def upload(context: Context) -> Outcome:
     artifact, destination = data["artifact"], context.adapters.destination(data["destination"])
     store = context.adapters.store(destination.alias)
     key, size = artifact["name"], artifact["size"]
-    _drop_plain(context, key)
+    # The artifact is recorded, so nobody needs the archive that it was encrypted from any more.
+    (context.run_dir / context.step.key.rpartition("@")[0]).unlink(missing_ok=True)
     plan = parts.plan(size, context.settings.part_size)
     outcome = {"object": key, "size": size, "part_size": plan.part_size}
     if len(plan) == 1:
@@ -45,12 +46,6 @@ def upload(context: Context) -> Outcome:
     upload_id = data.get("upload_id") or _open_upload(context, store, destination, key)
     arrived = {part.number: part for part in store.list_parts(key, upload_id)}
     return Outcome({**outcome, "upload_id": upload_id, "parts": len(plan)}, _part_steps(plan, arrived))
-
-
-def _drop_plain(context: Context, key: str) -> None:
-    """The artifact is recorded, so nobody needs the archive that it was encrypted from any more."""
-    if key.endswith(".gpg"):
-        (context.run_dir / key.removesuffix(".gpg")).unlink(missing_ok=True)
 
 
 def _open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
@@ -172,15 +167,13 @@ def _complete_already(store: ObjectStore, key: str, size: int) -> None:
 def _manifest(context: Context, destination: str, artifacts: tuple[Artifact, ...]) -> Manifest:
     facts = json.loads((context.run_dir / FACTS).read_bytes())
     target = context.adapters.destination(destination)
-    return Manifest.model_validate(
-        facts
-        | {
-            "destination": destination,
-            "sealed_at": datetime.now(UTC),
-            "artifacts": artifacts,
-            "restore": recovery_commands(target, facts, artifacts),
-        }
-    )
+    whole = facts | {
+        "destination": destination,
+        "sealed_at": datetime.now(UTC),
+        "artifacts": artifacts,
+        "restore": recovery_commands(target, facts, artifacts),
+    }
+    return Manifest.model_validate(whole)
 
 
 def _storage_class(context: Context, destination: Destination) -> str:

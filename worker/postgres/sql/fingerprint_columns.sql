@@ -7,8 +7,8 @@ WITH RECURSIVE base AS (
     FROM base b
     JOIN pg_type t ON b.typtype = 'd' AND t.oid = b.typbasetype
 )
-SELECT a.attrelid, a.attname, format_type(t.oid, -1) AS type, t.typnamespace = 'pg_catalog'::regnamespace AS is_builtin,
-       b.column_type <> t.oid AS is_domain, t.typoutput::text AS output, a.attgenerated::text AS generated
+SELECT a.attrelid, a.attname AS name, format_type(t.oid, -1) AS type, t.typnamespace = 'pg_catalog'::regnamespace AS is_builtin,
+       b.column_type <> t.oid AS is_domain, t.typoutput::text AS output, a.attgenerated <> '' AS generated
 FROM pg_attribute a
 JOIN pg_class c ON c.oid = a.attrelid
 JOIN base b ON b.column_type = a.atttypid AND b.typtype <> 'd'

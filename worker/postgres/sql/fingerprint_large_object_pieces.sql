@@ -1,8 +1,7 @@
 -- The pieces of the large objects %(oids)s from offset %(first)s to %(last)s, each %(size)s bytes: their hashes
--- summed, and which objects may go on behind the last one. Read by lo_get, as pg_dump does: holes are zeros, and
+-- summed for each object, and whether the object may go on behind the last one. Read by lo_get, as pg_dump does: holes are zeros, and
 -- how the pages lie in pg_largeobject plays no part. OFFSET 0 keeps a piece from being read twice.
-SELECT coalesce(sum(p.hash), 0)::text,
-       coalesce(array_agg(p.oid ORDER BY p.oid) FILTER (WHERE p.start = %(last)s AND p.length = %(size)s), '{}')
+SELECT p.oid, sum(p.hash)::text, bool_or(p.start = %(last)s::int8 AND p.length = %(size)s::int4)
 FROM (SELECT d.oid, d.start, octet_length(d.data) AS length,
              hash_record_extended(ROW(d.data), hashoidextended(d.oid, d.start + 1)) AS hash
       FROM (SELECT l.oid, s.start, lo_get(l.oid, s.start, %(size)s::int4) AS data
@@ -11,3 +10,4 @@ FROM (SELECT d.oid, d.start, octet_length(d.data) AS length,
             OFFSET 0) d
       OFFSET 0) p
 WHERE p.length > 0 OR p.start = 0
+GROUP BY p.oid

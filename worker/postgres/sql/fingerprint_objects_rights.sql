@@ -106,28 +106,28 @@ SELECT 'owner' AS kind, t.kind || ' ' || t.identity AS identity, quote_ident(pg_
 FROM thing t
 
 UNION ALL
-SELECT 'owner', format('%s %I.%I', o.kind, n.nspname, o.name), quote_ident(pg_get_userbyid(o.owner)), n.nspname, NULL
+SELECT 'owner', format('%s %I.%s', o.kind, n.nspname, o.name), quote_ident(pg_get_userbyid(o.owner)), n.nspname, NULL
 FROM (SELECT 'operator' AS kind, o.oid, oprname || format(' (%s, %s)', format_type(nullif(oprleft, 0), NULL),
                                                           format_type(oprright, NULL)) AS name,
              oprowner AS owner, oprnamespace AS nspid, 'pg_operator'::regclass AS classid
       FROM pg_operator o WHERE oprcode <> 0
       UNION ALL
-      SELECT 'operator class using ' || amname, c.oid, opcname, opcowner, opcnamespace, 'pg_opclass'::regclass
+      SELECT 'operator class using ' || amname, c.oid, quote_ident(opcname), opcowner, opcnamespace, 'pg_opclass'::regclass
       FROM pg_opclass c JOIN pg_am a ON a.oid = c.opcmethod
       UNION ALL
-      SELECT 'operator family using ' || amname, f.oid, opfname, opfowner, opfnamespace, 'pg_opfamily'::regclass
+      SELECT 'operator family using ' || amname, f.oid, quote_ident(opfname), opfowner, opfnamespace, 'pg_opfamily'::regclass
       FROM pg_opfamily f JOIN pg_am a ON a.oid = f.opfmethod
       UNION ALL
       SELECT 'collation', oid, collname, collowner, collnamespace, 'pg_collation'::regclass FROM pg_collation
       UNION ALL
-      SELECT 'conversion', oid, conname, conowner, connamespace, 'pg_conversion'::regclass FROM pg_conversion
+      SELECT 'conversion', oid, quote_ident(conname), conowner, connamespace, 'pg_conversion'::regclass FROM pg_conversion
       UNION ALL
       SELECT 'text search dictionary', oid, dictname, dictowner, dictnamespace, 'pg_ts_dict'::regclass FROM pg_ts_dict
       UNION ALL
-      SELECT 'text search configuration', oid, cfgname, cfgowner, cfgnamespace, 'pg_ts_config'::regclass
+      SELECT 'text search configuration', oid, quote_ident(cfgname), cfgowner, cfgnamespace, 'pg_ts_config'::regclass
       FROM pg_ts_config
       UNION ALL
-      SELECT 'statistics', oid, stxname, stxowner, stxnamespace, 'pg_statistic_ext'::regclass FROM pg_statistic_ext
+      SELECT 'statistics', oid, quote_ident(stxname), stxowner, stxnamespace, 'pg_statistic_ext'::regclass FROM pg_statistic_ext
      ) o
 JOIN nsp n ON n.oid = o.nspid
 WHERE NOT EXISTS (SELECT FROM member m WHERE m.classid = o.classid AND m.objid = o.oid)

@@ -8,7 +8,7 @@ SELECT n.nspname || '.' || c.relname
    AND n.nspname !~ '^pg_'
    AND n.nspname <> 'information_schema'
    AND has_schema_privilege(n.oid, 'USAGE')
-   AND NOT has_sequence_privilege(c.oid, 'SELECT')
+   AND NOT has_table_privilege(c.oid, 'SELECT')
    AND c.oid <> ALL (%(excluded)s::oid[])
    AND NOT EXISTS (SELECT FROM pg_depend d
                     WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e')

@@ -1,0 +1,129 @@
+"""How much slower than bare gpg is encrypting through `worker.gpg`?
+
+    python benchmarks/encrypt.py [--mib 256] [--rounds 3] [--dir DIRECTORY]
+
+An incompressible file, the same key, the variants in turn; medians. pgfleet hashes and fsyncs what it writes and reads
+the recipients back, which bare gpg does not: "gpg + sync + sha256sum" is the same work by hand.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import platform
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import gnupg
+from rich.console import Console
+from rich.table import Table
+
+from worker.core import human
+from worker.gpg import Gpg
+
+MIB = 1024 * 1024
+OPTIONS = ["--batch", "--yes", "--no-tty", "--trust-model", "always", "--compress-algo", "none"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--mib", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument(
+        "--dir", type=Path, default=None, help="where the files go; default: the temporary directory"
+    )
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="pgf", dir=arguments.dir) as directory:
+        bench(Path(directory), arguments.mib, arguments.rounds)
+
+
+def bench(directory: Path, mib: int, rounds: int) -> None:
+    home, source, target = directory / "home", directory / "source", directory / "target"
+    gpg = Gpg(home)
+    make_key(home)
+    (key,) = gpg.resolve(["bench@example.org"])
+    with source.open("wb") as file:
+        for _ in range(mib):
+            file.write(os.urandom(MIB))
+    bare = ["gpg", "--homedir", str(home), *OPTIONS, "-r", key.fingerprint]
+    wrapper = gnupg.GPG(gnupghome=str(home), options=["--compress-algo", "none"])
+
+    def bare_gpg() -> None:
+        subprocess.run([*bare, "--output", target, "--encrypt", source], check=True, capture_output=True)
+
+    def by_hand() -> None:
+        bare_gpg()
+        subprocess.run(["sync", target], check=True)
+        subprocess.run(["sha256sum", target], check=True, capture_output=True)
+
+    def pgfleet() -> None:
+        encrypted = gpg.encrypt(source, target, [key])
+        seen.append((encrypted.sha256, target))
+
+    def python_gnupg() -> None:
+        result = wrapper.encrypt_file(
+            str(source), [key.fingerprint], output=str(target), armor=False, always_trust=True
+        )
+        assert result.ok, result.stderr
+
+    seen: list[tuple[str, Path]] = []
+    variants = {
+        "gpg": bare_gpg,
+        "gpg + sync + sha256sum": by_hand,
+        "pgfleet": pgfleet,
+        "python-gnupg": python_gnupg,
+    }
+    took = measure(variants, target, rounds, seen)
+    show(took, mib, rounds)
+
+
+def measure(
+    variants: dict[str, Callable[[], None]], target: Path, rounds: int, seen: list[tuple[str, Path]]
+) -> dict[str, list[float]]:
+    took: dict[str, list[float]] = {name: [] for name in variants}
+    for _ in range(rounds + 1):  # the first round warms up
+        for name, variant in variants.items():
+            target.unlink(missing_ok=True)
+            os.sync()
+            began = time.perf_counter()
+            variant()
+            took[name].append(time.perf_counter() - began)
+            if seen:
+                sha256, path = seen.pop()
+                assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    return {name: seconds[1:] for name, seconds in took.items()}
+
+
+def show(took: dict[str, list[float]], mib: int, rounds: int) -> None:
+    base = statistics.median(took["gpg"])
+    table = Table(title=f"Encrypting {mib} MiB, median of {rounds}")
+    for column in ("", "seconds", "rate", "to bare gpg", "all"):
+        table.add_column(column, justify="left" if not column else "right")
+    for name, seconds in took.items():
+        median = statistics.median(seconds)
+        each = " ".join(f"{one:.2f}" for one in seconds)
+        table.add_row(name, f"{median:.2f}", human.rate(mib * MIB, median), f"{median / base:.2f}", each)
+    version = subprocess.run(["gpg", "--version"], check=True, capture_output=True, text=True).stdout.split(
+        "\n"
+    )[0]
+    console = Console()
+    console.print(table)
+    console.print(f"{version}, Python {platform.python_version()}, {os.cpu_count()} CPUs")
+
+
+def make_key(home: Path) -> None:
+    argv = ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
+    name = "Bench <bench@example.org>"
+    subprocess.run([*argv, "--quick-gen-key", name, "future-default"], check=True, capture_output=True)
+    subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""Reading the small objects of a catalog: manifests and evidence records, and what makes them believable."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+from worker.core import keys
+from worker.core.backup import Manifest
+from worker.errors import ObjectArchived, ObjectMissing, StorageError
+from worker.storage import ObjectInfo, ObjectStore
+
+log = logging.getLogger("pgfleet.catalog")
+
+Record = dict[str, Any]
+
+_LARGEST = 256 * 1024**2  # bytes; a manifest needs about 1 MiB for 10,000 parts
+
+
+class Reader:
+    """Reads small objects, each version once."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._known: dict[ObjectInfo, Manifest | Record | None] = {}
+
+    def manifest(self, info: ObjectInfo, backup_id: str) -> Manifest | None:
+        """Without parts; None when it is damaged. Raises ObjectMissing, ObjectArchived, StorageUnavailable."""
+        if info not in self._known:
+            text = load(self._store, info.key)
+            try:
+                manifest = own(Manifest.from_json(text), backup_id)
+                slim = tuple(artifact.model_copy(update={"parts": ()}) for artifact in manifest.artifacts)
+                self._known[info] = manifest.model_copy(update={"artifacts": slim})
+            except StorageError as error:
+                log.warning(error.message, extra={"action": "catalog.manifest_damaged", "object": info.key})
+                self._known[info] = None
+        known = self._known[info]
+        return known if isinstance(known, Manifest) else None
+
+    def record(self, info: ObjectInfo) -> Record | None:
+        """None when it cannot be read. Raises StorageUnavailable."""
+        if info not in self._known:
+            try:
+                record = json.loads(load(self._store, info.key))
+            except (ValueError, ObjectMissing, ObjectArchived):
+                record = None
+            if not isinstance(record, dict):
+                log.warning(
+                    "evidence unreadable", extra={"action": "catalog.evidence_unreadable", "object": info.key}
+                )
+                record = None
+            self._known[info] = record
+        known = self._known[info]
+        return known if isinstance(known, dict) else None
+
+    def keep(self, infos: Iterable[ObjectInfo]) -> None:
+        """Forget the rest."""
+        self._known = {info: self._known[info] for info in infos if info in self._known}
+
+
+def own(manifest: Manifest, backup_id: str) -> Manifest:
+    """Raises StorageError for a manifest that names another backup, or objects that are not this backup's."""
+    named = [keys.parse(artifact.name) for artifact in manifest.artifacts]
+    if manifest.backup_id != backup_id or any(
+        name is None or name[:2] != (backup_id, "artifact") for name in named
+    ):
+        raise StorageError(
+            f"The manifest of {backup_id} names what is not its own.",
+            "Somebody has replaced it: do not trust this copy, and look at who can write there.",
+        )
+    return manifest
+
+
+def load(store: ObjectStore, key: str) -> bytes:
+    with store.read(key, 0, _LARGEST + 1) as stream:
+        content = stream.read()
+    if len(content) > _LARGEST:
+        raise StorageError(
+            f"{key} in {store.name} is far too large for what it should be.", "Look at who wrote it."
+        )
+    return content
+
+
+def stamp(info: ObjectInfo) -> str:
+    """The time in an evidence record's key, in an order that sorts."""
+    return info.key.rpartition("-")[2]
+
+
+def moment(value: object) -> datetime | None:
+    """An aware datetime or an ISO text that is one; else None."""
+    try:
+        found = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        return None
+    return found if isinstance(found, datetime) and found.tzinfo is not None else None

@@ -1,0 +1,135 @@
+"""Dump one database under one snapshot, and describe what came out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from worker import __version__
+from worker.core.backup import ArtifactKind, Gap, TableCount, backup_id, backup_type
+from worker.durable import durable_write, hash_file
+from worker.errors import ConfigError
+from worker.gpg import Key
+from worker.postgres.dump import Archive, compression, dump_archives
+from worker.postgres.gaps import gaps
+from worker.postgres.globals import dump_globals
+from worker.postgres.server import Connection
+from worker.postgres.snapshot import Snapshot, held_snapshot
+from worker.postgres.tables import count_rows
+from worker.postgres.tools import Tools, client_for
+from worker.steps.context import Context, Outcome
+from worker.steps.facts import FACTS
+from worker.steps.keys import recipients
+
+#: Without an earlier backup to go by: an archive is compressed and has no indexes in it.
+_GUESSED_RATIO = 0.5
+GLOBALS = "globals.sql"
+
+
+def dump(context: Context) -> Outcome:
+    """Everything under one snapshot, into the run's directory. Each attempt is a new backup with a new id.
+
+    What cannot work is refused before the dump: destinations, keys, client tools, room on the spool.
+    """
+    database, directory = context.database, _fresh(context.run_dir)
+    _check_destinations(context)
+    keys = recipients(context.adapters, database)
+    name = f"pgfleet {context.run.id}"
+    with held_snapshot(database, application_name=name) as snapshot:
+        tools = client_for(database, snapshot.facts.version, context.settings.pg_bin)
+        context.set_run(
+            backup_id=backup_id(database.alias, snapshot.taken_at), spool_id=context.adapters.spool.id
+        )
+        expected = _expected_bytes(context, snapshot.facts.size_bytes)
+        context.adapters.spool.need(2 * expected, f"The backup of {database.alias}")
+        context.progress(0, expected)
+        with snapshot.reader() as connection, ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
+            counting = pool.submit(_count, context, snapshot, connection)
+            archives = dump_archives(
+                snapshot, tools, directory, stop=context.stop, progress=context.progress
+            )
+            tables, missing = counting.result()
+        missing += dump_globals(tools, database, directory / GLOBALS, application_name=name)
+    described = _described(context, archives, directory)
+    facts = _facts(context, snapshot, tools, keys=keys, tables=tables, missing=missing)
+    durable_write(directory / FACTS, json.dumps(facts).encode())
+    size = sum(archive["size"] for archive in described)
+    return Outcome({"archives": described, "destinations": list(database.destinations), "bytes": size})
+
+
+def _fresh(directory: Path) -> Path:
+    """What a killed attempt left is of another instant."""
+    for path in directory.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return directory
+
+
+def _check_destinations(context: Context) -> None:
+    if not context.database.destinations:
+        raise ConfigError(
+            f"No destination is configured for {context.database.alias}.", "Set BACKUP_DIR or S3_BUCKET."
+        )
+    for alias in context.database.destinations:
+        context.adapters.destination(alias)
+
+
+def _expected_bytes(context: Context, database_bytes: int) -> int:
+    """About how large the archives will be: as the last backup, if there was one."""
+    for run in context.ledger.runs(kind="backup", database=context.run.database, states=("verified",), limit=1):
+        sizes = [copy.get("bytes", 0) for copy in run.result.get("copies", ())]
+        return int(max(sizes, default=0) * 1.1)
+    return int(database_bytes * _GUESSED_RATIO)
+
+
+def _count(context: Context, snapshot: Snapshot, connection: Connection) -> tuple[list[TableCount], list[Gap]]:
+    tables = count_rows(connection, snapshot.tables, lambda _: context.check())
+    return tables, gaps(connection, context.database, snapshot.facts, snapshot.tables)
+
+
+def _described(context: Context, archives: list[Archive], directory: Path) -> list[dict[str, Any]]:
+    """stem, kind, size and SHA-256 of each file to encrypt."""
+    kinds: list[tuple[str, ArtifactKind]] = [
+        (archive.stem, "dump" if archive.stem == "dump" else "data") for archive in archives
+    ]
+    if (directory / GLOBALS).exists():
+        kinds.append((GLOBALS, "globals"))
+    described = []
+    for stem, kind in kinds:
+        size, sha256 = hash_file(directory / stem, stop=context.stop)
+        described.append({"stem": stem, "kind": kind, "size": size, "sha256": sha256})
+    return described
+
+
+def _facts(
+    context: Context,
+    snapshot: Snapshot,
+    tools: Tools,
+    *,
+    keys: list[Key],
+    tables: list[TableCount],
+    missing: list[Gap],
+) -> dict[str, Any]:
+    """The manifest, less what only a copy knows."""
+    at: datetime = snapshot.taken_at
+    database = context.database
+    return {
+        "format": 1,
+        "backup_id": backup_id(database.alias, at),
+        "run_id": context.run.id,
+        "database": database.alias,
+        "dbname": database.name,
+        "type": backup_type(at.date()),
+        "snapshot_at": at.isoformat(),
+        "pgfleet": __version__,
+        "server": snapshot.facts.server.model_dump(mode="json"),
+        "client": f"pg_dump {tools.version}",
+        "compression": compression(database, tools),
+        "encrypted": bool(keys),
+        "recipients": [key.fingerprint for key in keys],
+        "tables": [table.model_dump(mode="json") for table in tables],
+        "missing": [gap.model_dump(mode="json") for gap in missing],
+    }
