@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.services import MAJORS, Bucket, Database, KeyPair
+from tests.services import MAJORS, Bucket, Database, KeyPair, processes_below, wait_until
 from worker.local.environment import is_setting
 from worker.local.keys import Keys
 from worker.local.place import Place
@@ -41,6 +41,25 @@ def place() -> Iterator[Path]:
     place = Place(server_user())
     yield place.path
     place.remove()
+
+
+@pytest.fixture
+def own() -> Iterator[Path]:
+    """A place of the test's own, empty of processes at the end."""
+    place = Place(server_user())
+    yield place.path
+    left = not wait_until(lambda: not processes_below(place.path), 2)
+    place.remove()
+    assert not left
+
+
+@pytest.fixture
+def root(own: Path) -> Path:
+    """Where the test's stacks make their places."""
+    root = own / "root"
+    root.mkdir()
+    root.chmod(0o711)
+    return root
 
 
 @pytest.fixture(scope="session")

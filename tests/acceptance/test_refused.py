@@ -9,8 +9,8 @@ import pytest
 from tests.acceptance.conftest import Fleet
 
 MISTAKES = {
-    "wrong password": ({"DB_PASSWORD": "wrong"}, 4, "password"),
-    "unknown database": ({"DB_NAME": "nothere"}, 4, "nothere"),
+    "wrong password": ({"DB_PASSWORD": "wrong"}, 3, "password"),
+    "unknown database": ({"DB_NAME": "nothere"}, 3, "nothere"),
     "server does not answer": ({"DB_PORT": "1"}, 4, "127.0.0.1"),
     "bucket does not answer": ({"S3_ENDPOINT": "http://127.0.0.1:1"}, 6, "127.0.0.1:1"),
     "wrong bucket": ({"S3_BUCKET": "nothere"}, 6, "nothere"),
@@ -43,7 +43,7 @@ def test_mistake(fleet: Fleet, mistake: str) -> None:
 
 def test_a_person_sees_two_lines(fleet: Fleet) -> None:
     answer = fleet("backup", "--here", env={"DB_PASSWORD": "wrong", "PGFLEET_MAX_ATTEMPTS": "1"})
-    assert answer.code == 4
+    assert answer.code == 3
     assert "Error: " in answer.err
     assert "Hint:  " in answer.err
 

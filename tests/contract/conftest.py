@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
-from tests.services import Bucket
 
+from tests.services import Bucket
 from worker.config.model import Destination
 from worker.storage.connect import open_store
 from worker.storage.guarded import GuardedStore

@@ -8,7 +8,10 @@ import os
 import pwd
 import shutil
 import subprocess
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -20,6 +23,15 @@ from pydantic import SecretStr
 from worker.config.model import Database
 
 _names = itertools.count()
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.01)
+
+
 PASSWORD = r"p:a\s's\"w=o rd"
 HBA = """local all postgres trust
 local replication postgres trust
@@ -127,6 +139,24 @@ class Cluster:
             for statement in statements:
                 cursor = connection.execute(statement)  # type: ignore[call-overload]
             return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def migrating(self, name: str, table: str) -> Iterator[None]:
+        """An ALTER TABLE that waits for somebody's lock: whoever comes after it waits too."""
+
+        def alter() -> None:
+            with suppress(psycopg.errors.AdminShutdown):
+                self.sql(name, f"ALTER TABLE {table} ADD COLUMN more int")
+
+        thread = threading.Thread(target=alter)
+        thread.start()
+        until(lambda: self.sql(name, "SELECT count(*) FROM pg_locks WHERE NOT granted") == [(1,)])
+        try:
+            yield
+        finally:
+            ours = f"datname = '{name}' AND query LIKE 'ALTER TABLE%'"
+            self.sql("postgres", f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {ours}")
+            thread.join()
 
     def new_database(self, *statements: str) -> str:
         """A database of its own for one test, and a role of the same name without any privilege."""

@@ -32,6 +32,12 @@ def pg15() -> Iterator[Cluster]:
     yield from _cluster(15)
 
 
+@pytest.fixture
+def fresh() -> Iterator[Cluster]:
+    """A server that no other test has."""
+    yield from _cluster(15)
+
+
 @pytest.fixture(scope="session")
 def pg16() -> Iterator[Cluster]:
     yield from _cluster(16)

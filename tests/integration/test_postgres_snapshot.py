@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
@@ -23,13 +22,6 @@ from worker.postgres.tables import count_rows
 pytest_plugins = ["pg_fixtures"]
 NAME = "pgfleet run test"
 ODD = 'we "ird.$na%me'
-
-
-def until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.01)
 
 
 def take(database: Database) -> None:
@@ -239,9 +231,12 @@ class Interference:
 
 def test_a_table_created_meanwhile_is_not_missed(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
     name = cluster.new_database("CREATE TABLE a (i int)")
-    moment = Interference(
-        monkeypatch, lambda n: cluster.sql(name, "CREATE TABLE b (i int)") and None if n == 1 else None
-    )
+
+    def action(call: int) -> None:
+        if call == 1:
+            cluster.sql(name, "CREATE TABLE b (i int)")
+
+    moment = Interference(monkeypatch, action)
     with held_snapshot(cluster.database(name), application_name=NAME) as snapshot:
         assert [table.name for table in snapshot.tables] == ["a", "b"]
         locked = cluster.sql(
@@ -316,25 +311,22 @@ def test_a_lost_connection_is_noticed(cluster: Cluster) -> None:
 
 def test_a_reader_does_not_wait_for_ever_behind_a_migration(cluster: Cluster) -> None:
     name = cluster.new_database("CREATE TABLE t (i int)")
-    with held_snapshot(cluster.database(name), application_name=NAME) as snapshot:
-        migration = threading.Thread(target=cluster.sql, args=(name, "ALTER TABLE t ADD COLUMN j int"))
-        migration.start()
-        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
-        until(lambda: cluster.sql(name, waiting) == [(1,)])
+    with (
+        held_snapshot(cluster.database(name), application_name=NAME) as snapshot,
+        cluster.migrating(name, "t"),
+    ):
         with pytest.raises(Busy, match=r"Table public\.t of"), snapshot.reader():
             pass
-    migration.join()
 
 
-def test_a_standby(pg15: Cluster) -> None:
-    name = pg15.new_database(
+def test_a_standby(fresh: Cluster) -> None:
+    name = fresh.new_database(
         "CREATE TABLE t AS SELECT generate_series(1, 4) i", "CREATE UNLOGGED TABLE u (i int)"
     )
-    pg15.call(
-        "pg_basebackup", "-h", pg15.root, "-U", "postgres", "-D", pg15.root / "standby", "-R", "-c", "fast"
-    )
-    pg15.start("standby", port=5433)
-    database = pg15.database(name, port=5433)
+    arguments = ["-U", "postgres", "-D", fresh.root / "standby", "-R", "-c", "fast", "--no-sync"]
+    fresh.call("pg_basebackup", "-h", fresh.root, *arguments)
+    fresh.start("standby", port=5433)
+    database = fresh.database(name, port=5433)
     with held_snapshot(database, application_name=NAME) as snapshot, snapshot.reader() as reader:
         assert snapshot.facts.in_recovery
         assert [(count.name, count.rows) for count in count_rows(reader, snapshot.tables)] == [("t", 4)]

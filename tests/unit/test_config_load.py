@@ -300,3 +300,20 @@ def test_a_given_value_keeps_its_label() -> None:
     )
     assert section.label("fingerprint") == "PGFLEET_FINGERPRINT"
     assert section.label("host") == "DB_HOST"
+
+
+@pytest.mark.parametrize(
+    ("environ", "classes"),
+    [
+        ({}, ["STANDARD", "STANDARD_IA", "GLACIER"]),
+        ({"S3_ENDPOINT": "https://s3.eu-west-1.amazonaws.com"}, ["STANDARD", "STANDARD_IA", "GLACIER"]),
+        ({"S3_ENDPOINT": "https://fra1.digitaloceanspaces.com"}, ["STANDARD", "STANDARD", "STANDARD"]),
+        ({"S3_ENDPOINT": "http://minio:9000", "S3_PROFILE": "minio"}, ["STANDARD", "STANDARD", "STANDARD"]),
+        ({"S3_ENDPOINT": "https://x.r2.cloudflarestorage.com"}, ["STANDARD", "STANDARD_IA", "STANDARD_IA"]),
+        ({"S3_ENDPOINT": "https://s3.us-west-004.backblazeb2.com", "S3_STORAGE_CLASS_WEEKLY": "X"},
+         ["STANDARD", "X", "STANDARD"]),
+    ],
+)  # fmt: skip
+def test_storage_classes_that_the_vendor_has(environ: dict[str, str], classes: list[str]) -> None:
+    found = load({**S3, **environ}).destinations["s3"].storage_class
+    assert [found["daily"], found["weekly"], found["monthly"]] == classes

@@ -29,7 +29,7 @@ def list_backups(database: str | None, destination: str | None, as_json: bool) -
     if as_json:
         click.echo(json.dumps([_row(backup) for backup in listed]))
     elif listed:
-        Console().print(_table(listed))
+        render.console().print(_table(listed))
     elif not failures:
         click.echo("No backups yet. Take one with: pgfleet backup")
     return _say_failures(failures)
@@ -44,21 +44,20 @@ def _say_failures(failures: dict[str, PgfleetError]) -> int:
 
 def _table(listed: list[Listed]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("backup", "type", "taken (UTC)", "destination", "state", "verified", "proven", "size"):
-        table.add_column(
-            heading, justify="right" if heading == "size" else "left", no_wrap=heading == "backup"
-        )
+    table.add_column("backup", no_wrap=True)
+    for heading in ("type", "copy", "state", "verified", "proven"):
+        table.add_column(heading, no_wrap=True)
+    table.add_column("size", justify="right", no_wrap=True)
     for backup in listed:
         for number, (alias, entry) in enumerate(backup.copies.items()):
             first = number == 0
             table.add_row(
                 backup.backup_id if first else "",
                 entry.type if first else "",
-                render.moment(entry.at) if first else "",
                 alias,
                 render.state(entry.state) + (" [blue]held[/]" if entry.held else ""),
-                render.moment(entry.verified_at),
-                render.moment(entry.proven_at),
+                render.age(entry.verified_at),
+                render.age(entry.proven_at),
                 human.size(entry.size),
             )
     return table
@@ -103,7 +102,7 @@ def show(backup_id: str, as_json: bool) -> int:
         manifest = manifests[0].model_dump(mode="json") if manifests else None
         click.echo(json.dumps(_row(backup) | {"manifest": manifest}))
         return 0
-    console = Console()
+    console = render.console()
     console.print(_table([backup]))
     if manifests:
         _say_manifest(console, manifests[0])

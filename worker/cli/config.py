@@ -27,7 +27,8 @@ def config(as_json: bool, only_set: bool) -> None:
         return
     console = Console()
     for group, members in groupby(rows, key=lambda row: row.group):
-        console.print(_table(group, list(members), wide=console.width >= 120), "")
+        console.print(_table(group, list(members), wide=console.width >= 120))
+        console.print()
 
 
 def _table(group: str, rows: list[Row], *, wide: bool) -> Table:

@@ -46,7 +46,9 @@ def doctor(as_json: bool, timeout: float) -> int:
         console = Console()
         with console.status("Asking…"):
             checks = list(examine(asked, timeout))
-        console.print(_table(checks), "", _summary(checks))
+        console.print(_table(checks))
+        console.print()
+        console.print(_summary(checks))
     return exit_code(checks)
 
 
@@ -73,6 +75,7 @@ def _table(checks: Sequence[Check]) -> Table:
 def _summary(checks: Sequence[Check]) -> Text:
     counts = Counter(check.status for check in checks)
     words = [(f"{counts['ok']} ok", "green")]
-    words += [(f"{counts['warning']} warnings", "yellow")] if counts["warning"] else []
+    warnings = counts["warning"]
+    words += [(f"{warnings} warning{'s' if warnings > 1 else ''}", "yellow")] if warnings else []
     words += [(f"{counts['failed']} failed", "bold red")] if counts["failed"] else []
     return Text(", ").join(Text(word, style=style) for word, style in words)

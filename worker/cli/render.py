@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from rich.console import Console
 
 from worker.core import human
 
@@ -38,6 +41,22 @@ def moment(at: float | datetime | None) -> str:
         return "-"
     when = at if isinstance(at, datetime) else datetime.fromtimestamp(at, UTC)
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S}"
+
+
+def age(at: datetime | None, now: datetime | None = None) -> str:
+    """``3 min ago``, or a dash."""
+    if at is None:
+        return "-"
+    seconds = ((now or datetime.now(UTC)) - at).total_seconds()
+    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 2 * length:
+            return f"{int(seconds // length)} {unit} ago"
+    return "just now"
+
+
+def console() -> Console:
+    """A pipe has no width: nothing is folded there."""
+    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def clock(at: float) -> str:

@@ -30,7 +30,7 @@ def runs(follow: bool, limit: int, as_json: bool) -> int:
         click.echo(json.dumps([describe(found, run) for run in found.ledger.runs(limit=limit)]))
         return 0
     if not follow:
-        Console().print(_table(found.ledger.runs(limit=limit)))
+        render.console().print(_table(found.ledger.runs(limit=limit)))
         return 0
     with Live(console=Console(), refresh_per_second=4) as live:
         while True:
@@ -48,8 +48,8 @@ def _picture(found: Adapters, shown: list[Run]) -> Group:
 
 def _table(shown: list[Run]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "kind", "database", "state", "began (UTC)", "took", "backup", "asked by"):
-        table.add_column(heading)
+    for heading in ("run", "kind", "database", "state", "began (UTC)", "took", "asked by"):
+        table.add_column(heading, no_wrap=heading != "asked by")
     for run in shown:
         took = human.duration((run.ended_at or time.time()) - run.started_at) if run.started_at else "-"
         table.add_row(
@@ -59,7 +59,6 @@ def _table(shown: list[Run]) -> Table:
             render.state(run.state),
             render.moment(run.started_at),
             took,
-            run.backup_id or "-",
             run.requested_by,
         )
     return table
@@ -89,9 +88,9 @@ def show(run_id: str, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(describe(found, shown)))
         return 0
-    console = Console()
+    console = render.console()
     console.print(_table([shown]))
-    console.print()
+    console.print(f"backup: {shown.backup_id or 'not named yet'}\n")
     console.print(_steps(found, shown))
     if shown.error is not None:
         console.print(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from worker.config.sources import Given, Section
 from worker.core.backup import BackupType
@@ -12,8 +13,11 @@ from worker.core.backup import BackupType
 DEFAULT_BACKUP_DIR = "/var/backups/postgres"
 SYSTEM_STATE_DIR = Path("/var/lib/pgfleet")
 SYSTEM_SPOOL = Path("/var/spool/pgfleet")
-#: The seed's storage class by backup type.
+#: The seed's storage class by backup type, for AWS and whoever has the same.
 STORAGE_CLASSES: dict[BackupType, str] = {"daily": "STANDARD", "weekly": "STANDARD_IA", "monthly": "GLACIER"}
+#: Vendors that refuse those, so that the first Sunday's backup would fail: what they have instead.
+_COLDEST = {"spaces": "STANDARD", "b2": "STANDARD", "minio": "STANDARD", "r2": "STANDARD_IA"}
+_HOSTS = {"digitaloceanspaces.com": "spaces", "backblazeb2.com": "b2", "r2.cloudflarestorage.com": "r2"}
 
 
 def add_defaults(top: Section, environ: Mapping[str, str]) -> None:
@@ -30,6 +34,18 @@ def add_defaults(top: Section, environ: Mapping[str, str]) -> None:
     ):
         top.given.setdefault(name, Given(str(value), top.label(name), "default"))
     top.given.setdefault("gpg_home", Given(str(home), top.label("gpg_home"), source))
+
+
+def storage_classes(profile: str, endpoint: str) -> dict[BackupType, str]:
+    """What a destination gets by default: the seed's classes, as far as the vendor is known to lack none."""
+    host = urlsplit(endpoint).hostname or ""
+    if profile == "auto":
+        profile = next((vendor for end, vendor in _HOSTS.items() if host.endswith(f".{end}")), profile)
+    coldest = _COLDEST.get(profile)
+    return {
+        type_: name if coldest is None or name == "STANDARD" else coldest
+        for type_, name in STORAGE_CLASSES.items()
+    }
 
 
 def state_dir(environ: Mapping[str, str], system: bool) -> Path:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from worker import redaction
 from worker.config import environment, file, rules
-from worker.config.defaults import DEFAULT_BACKUP_DIR, STORAGE_CLASSES, add_defaults
+from worker.config.defaults import DEFAULT_BACKUP_DIR, add_defaults, storage_classes
 from worker.config.masks import secrets
 from worker.config.model import Database, Destination, Server, Settings, Target
 from worker.config.sources import Given, Model, Problem, Section, Sources
@@ -106,9 +106,14 @@ def _destinations(sources: Sources, given: dict[Table, dict[str, Given]], proble
             )
     for section in sources.destinations.values():
         if section.table == "s3" and not _is_directory(section):
-            for type_, name in STORAGE_CLASSES.items():
+            profile, endpoint = (_text(section, name) for name in ("profile", "endpoint"))
+            for type_, name in storage_classes(profile or "auto", endpoint).items():
                 key = f"storage_class.{type_}"
                 section.given.setdefault(key, Given(name, section.label(key), "default"))
+
+
+def _text(section: Section, name: str) -> str:
+    return str(section.given[name].value) if name in section.given else ""
 
 
 def _is_directory(section: Section) -> bool:

@@ -26,7 +26,10 @@ _DERIVED = {
     "gpg_home": "`gnupg` in the state directory with a keys directory, else `GNUPGHOME`, else `~/.gnupg`",
     "path": f"`{DEFAULT_BACKUP_DIR}`",
     "databases.name": "the alias",
-    **{f"storage_class.{type_}": f"`{name}`" for type_, name in STORAGE_CLASSES.items()},
+    **{
+        f"storage_class.{type_}": f"`{name}` where the vendor has it"
+        for type_, name in STORAGE_CLASSES.items()
+    },
 }
 _GROUPS: tuple[tuple[Table, str, str], ...] = (
     ("database", "The database", "One database; several need the file."),

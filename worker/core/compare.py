@@ -11,6 +11,7 @@ from itertools import chain
 
 from worker.core.backup import Value
 from worker.core.expected import (
+    WHOLE,
     Change,
     Restored,
     reason_for_missing_table,
@@ -59,7 +60,7 @@ class Comparison(Value):
         return not self.differences and not self.incomparable
 
 
-def compare(expected: Fingerprint, found: Fingerprint, restored: Restored = Restored()) -> Comparison:
+def compare(expected: Fingerprint, found: Fingerprint, restored: Restored = WHOLE) -> Comparison:
     """`expected` was taken at the backup, `found` on the restored copy. Where one has counts only, only the
     counts are compared (`compared.checksums` is 0 then).
     """
@@ -131,11 +132,17 @@ def _tables(expected: Fingerprint, found: Fingerprint, restored: Restored) -> It
                 what=table.full_name,
                 expected=f"{table.rows} rows",
                 found=_ABSENT,
-                reason=reason_for_missing_table(table, restored),
+                reason=reason_for_missing_table(table, restored) or reason_for_rows(table),
             )
     for key in after.keys() - before.keys():
         table = after[key]
-        yield Difference(kind=table.kind, what=table.full_name, expected=_ABSENT, found=f"{table.rows} rows")
+        yield Difference(
+            kind=table.kind,
+            what=table.full_name,
+            expected=_ABSENT,
+            found=f"{table.rows} rows",
+            reason=reason_for_rows(table),
+        )
 
 
 def _sequences(expected: Fingerprint, found: Fingerprint, restored: Restored) -> Iterator[Difference]:

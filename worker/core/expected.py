@@ -51,6 +51,9 @@ class Restored(Value):
     tables: frozenset[tuple[str, str]] | None = None
 
 
+WHOLE = Restored()
+
+
 class Change(NamedTuple):
     """A schema object that is not as it was. None: it is absent. Majors of the source and of the copy's server."""
 
@@ -125,7 +128,9 @@ def _named_not_null(change: Change) -> str:
         return ""
     since = 17 if " on domain " in change.identity else 18
     if change.crosses(since):
-        return f"Since PostgreSQL {since} NOT NULL is a constraint with a name; the column or domain itself is compared."
+        return (
+            f"Since PostgreSQL {since} NOT NULL is a constraint with a name; that it holds is compared apart."
+        )
     return ""
 
 
@@ -189,18 +194,19 @@ def _privileges(text: str | None) -> frozenset[str]:
     star = "*" if text.endswith("*") else ""
     if text.rstrip("*") == "all":
         text = ", ".join(
-            name + star for name in ["delete", "insert", "references", "select", "trigger", "truncate", "update"]
+            name + star
+            for name in ["delete", "insert", "references", "select", "trigger", "truncate", "update"]
         )
     return frozenset(text.split(", ")) - {"maintain", "maintain*"}
 
 
 def _loosely(definition: str) -> list[str]:
     """Its tokens without parentheses, and each name without what qualifies it."""
-    tokens: list[str] = []
-    for token in _TOKEN.findall(definition):
-        if token in "()":
+    kept: list[str] = []
+    for part in _TOKEN.findall(definition):
+        if part in ("(", ")"):
             continue
-        if len(tokens) > 1 and tokens[-1] == "." and token[0] not in "'0123456789":
-            del tokens[-2:]
-        tokens.append(token)
-    return tokens
+        if len(kept) > 1 and kept[-1] == "." and part[0] not in "'0123456789":
+            del kept[-2:]
+        kept.append(part)
+    return kept

@@ -36,16 +36,20 @@ class Excluded(NamedTuple):
         return schema in self.schemas or (schema or "", relation or "") in self.tables
 
 
+NOTHING = Excluded()
+
+
 class ChunkSum(Value):
     """Rows of a chunk and the sum of their hashes; `generated` is the same over stored generated columns.
 
-    `by_oid`: the sum of each large object, in a chunk of those.
+    `by_oid`: the sum of each large object, in a chunk of those. `locked`: it could not be read.
     """
 
     rows: int = 0
     checksum: int = 0
     generated: int = 0
     by_oid: dict[int, int] = Field(default_factory=dict)
+    locked: bool = False
 
     def __add__(self, other: ChunkSum) -> ChunkSum:
         return ChunkSum(
@@ -53,6 +57,7 @@ class ChunkSum(Value):
             checksum=self.checksum + other.checksum,
             generated=self.generated + other.generated,
             by_oid=self.by_oid | other.by_oid,
+            locked=self.locked or other.locked,
         )
 
 
@@ -140,7 +145,7 @@ class Fingerprint(Value):
         return self.model_copy(update={"sequences": sequences})
 
     def to_json(self) -> bytes:
-        return (self.model_dump_json(exclude_defaults=False) + "\n").encode()
+        return (self.model_dump_json() + "\n").encode()
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Fingerprint:

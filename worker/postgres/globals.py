@@ -9,6 +9,7 @@ from worker.core.backup import Gap
 from worker.durable import durable_rename
 from worker.errors import DumpFailed
 from worker.postgres.failures import dump_error
+from worker.postgres.server import connect
 from worker.postgres.tools import KEEPALIVES, Tools
 from worker.process import Finished, run
 
@@ -34,6 +35,8 @@ def dump_globals(tools: Tools, database: Database, path: Path, *, application_na
     if finished.killed:
         raise DumpFailed(f"pg_dumpall of {database.alias} was not done after {_SECONDS} s.", "Try again.")
     if finished.returncode:
+        # pg_dumpall does not say why it could not connect.
+        connect(database, database.name, application_name=application_name).close()
         raise dump_error("pg_dumpall", finished.returncode, finished.stderr, database, database.name)
     return missing
 

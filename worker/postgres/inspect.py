@@ -7,14 +7,17 @@ a plain one to a restored copy. They raise psycopg.Error as it comes.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from contextlib import closing
+from contextlib import AbstractContextManager, ExitStack
 
-from worker.core.fingerprint import ChunkSum, Excluded, Fingerprint, Mode
+from psycopg.errors import QueryCanceled
+
+from worker.core.fingerprint import NOTHING, ChunkSum, Excluded, Fingerprint, Mode
 from worker.postgres.inspect_objects import schema_objects, sequences
 from worker.postgres.inspect_tables import Chunk, Plan, combine, plan, read_chunk
 from worker.postgres.queries import query
@@ -41,13 +44,11 @@ _PRINTING = {
 _WORKING = {
     "row_security": "off",
     "statement_timeout": "0",
-    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
     "max_parallel_workers_per_gather": "0",
     "jit": "off",
-    "default_toast_compression": "pglz",
 }
 
 
@@ -57,11 +58,11 @@ def pin(connection: Connection) -> dict[str, str]:
     # Without a conversion on the server, LATIN1 gives every byte a character: nothing fails to decode.
     raw = connection.info.parameter_status("server_encoding") == "SQL_ASCII"
     wanted["client_encoding"] = "LATIN1" if raw else "UTF8"
-    connection.execute(query("fingerprint_pin"), {"names": list(wanted), "values": list(wanted.values())})
+    connection.execute(query("fingerprint_pin"), {"settings": json.dumps(wanted)})
     return dict(_PRINTING)
 
 
-def header(connection: Connection, mode: Mode, excluded: Excluded = Excluded()) -> Fingerprint:
+def header(connection: Connection, mode: Mode, excluded: Excluded = NOTHING) -> Fingerprint:
     """A fingerprint of all but rows and large objects. Pins the connection."""
     settings = pin(connection)
     row = connection.execute(query("fingerprint_header")).fetchone()
@@ -81,37 +82,41 @@ def finish(
     header: Fingerprint, plan: Plan, sums: Iterable[tuple[Chunk, ChunkSum]], seconds: float
 ) -> Fingerprint:
     """The whole fingerprint. Raises ValueError unless `sums` has each chunk of the plan once."""
-    tables, large_objects = combine(plan, sums)
+    tables, large_objects, notes = combine(plan, sums)
     return header.model_copy(
-        update={"tables": tables, "large_objects": large_objects, "notes": plan.notes, "seconds": seconds}
+        update={"tables": tables, "large_objects": large_objects, "notes": notes, "seconds": seconds}
     )
 
 
 def fingerprint(
-    connect: Callable[[], Connection],
+    reader: Callable[[], AbstractContextManager[Connection]],
     *,
     mode: Mode = "full",
     workers: int = 2,
     chunk_pages: int = CHUNK_PAGES,
-    excluded: Excluded = Excluded(),
+    excluded: Excluded = NOTHING,
     progress: Callable[[int, int], None] | None = None,
 ) -> Fingerprint:
-    """Take it over `workers` connections that `connect` opens and this closes, each under the same snapshot.
+    """Take it over `workers` connections, each from `reader` and closed by it, all seeing the same snapshot.
 
     `progress(bytes done, bytes in all)` is called after each chunk, from any thread but never twice at once; what
     it raises stops the work: running queries are cancelled, and it is raised here.
     """
     started = time.monotonic()
-    with closing(connect()) as first:
+    with ExitStack() as stack:
+        connections = [stack.enter_context(reader()) for _ in range(max(1, workers))]
+        first = connections[0]
         head = header(first, mode, excluded)
+        for other in connections[1:]:
+            pin(other)
         work = plan(first, mode, chunk_pages, excluded)
-        sums = _Reading(work, progress).read(first, connect, workers)
+        sums = _Reading(work, progress).read(connections)
         head = head.with_later_sequences(sequences(first, excluded))
     return finish(head, work, sums, time.monotonic() - started)
 
 
 class _Reading:
-    """The chunks of a plan, taken by threads from one queue, largest first."""
+    """The chunks of a plan, taken by one thread a connection from one queue, largest first."""
 
     def __init__(self, plan: Plan, progress: Callable[[int, int], None] | None) -> None:
         self._plan = plan
@@ -121,33 +126,24 @@ class _Reading:
         self._done = 0
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        self._connections: list[Connection] = []
 
-    def read(
-        self, first: Connection, connect: Callable[[], Connection], workers: int
-    ) -> list[tuple[Chunk, ChunkSum]]:
-        count = max(1, min(workers, len(self._todo)))
-        with ThreadPoolExecutor(count, thread_name_prefix="fingerprint") as threads:
-            futures = [threads.submit(self._work, first)]
-            futures += [threads.submit(self._work_apart, connect) for _ in range(count - 1)]
+    def read(self, connections: Sequence[Connection]) -> list[tuple[Chunk, ChunkSum]]:
+        with ThreadPoolExecutor(len(connections), thread_name_prefix="fingerprint") as threads:
+            futures = [threads.submit(self._work, connection) for connection in connections]
             try:
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
-                if any(future.running() for future in futures):
-                    self._stop()
+                self._stopped.set()
+                for future, connection in zip(futures, connections, strict=True):
+                    if future.running():
+                        connection.cancel_safe(timeout=_CANCEL_SECONDS)
         errors = [error for future in futures if (error := future.exception()) is not None]
+        # the queries that were cancelled for the first error are not the news
         if errors:
-            raise errors[0]
+            raise next((error for error in errors if not isinstance(error, QueryCanceled)), errors[0])
         return self._sums
 
-    def _work_apart(self, connect: Callable[[], Connection]) -> None:
-        with closing(connect()) as connection:
-            pin(connection)
-            self._work(connection)
-
     def _work(self, connection: Connection) -> None:
-        with self._lock:
-            self._connections.append(connection)
         while not self._stopped.is_set():
             try:
                 chunk = self._todo.popleft()
@@ -159,10 +155,3 @@ class _Reading:
                 self._done += chunk.bytes
                 if self._progress is not None:
                     self._progress(self._done, self._plan.bytes)
-
-    def _stop(self) -> None:
-        self._stopped.set()
-        with self._lock:
-            connections = list(self._connections)
-        for connection in connections:
-            connection.cancel_safe(timeout=_CANCEL_SECONDS)

@@ -72,7 +72,7 @@ def _positions(connection: Connection, names: Sequence[tuple[str, str]]) -> Iter
     while batch := list(islice(remaining, _SEQUENCES_PER_QUERY)):
         # the catalogs do not hold the values: each sequence is a relation of one row
         statement = " UNION ALL ".join(
-            f"SELECT {number}, last_value, is_called FROM {quoted(schema)}.{quoted(name)}"
+            f"SELECT {number}, last_value, is_called FROM {quoted(schema)}.{quoted(name)}"  # noqa: S608 - quoted
             for number, (schema, name) in enumerate(batch)
         )
         rows = connection.execute(f"{statement} ORDER BY 1".encode(connection.info.encoding)).fetchall()

@@ -6,22 +6,27 @@ The broker is asked by the command itself (`worker.cli.doctor`): steps know noth
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 
 from worker.config.model import Database, Destination
 from worker.core import human
 from worker.core.versions import warnings_for
-from worker.errors import EncryptionFailed
+from worker.errors import AccessDenied, EncryptionFailed, ObjectLocked, StorageError
 from worker.gpg import Key
 from worker.postgres.tools import discover
 from worker.steps import doctor_database
 from worker.steps.context import Adapters
 from worker.steps.examine import Check, Probe, failed, ok, warning
 from worker.steps.keys import recipients
+from worker.storage import ObjectStore
 from worker.storage.connect import open_store
+from worker.storage.probe import PROBE_PREFIX
 
 EXPIRES_SOON_DAYS = 30
 #: A worker says that it is alive every 10 s.
@@ -113,13 +118,11 @@ def storage(destination: Destination) -> Iterator[Check]:
     """A probe object is put, read and deleted. With less patience than a backup has: somebody is waiting."""
     name = f"destination {destination.alias}"
     hasty = {"max_attempts": 2, "connect_timeout": min(5, destination.connect_timeout), "read_timeout": 15}
-    offers = open_store(destination.model_copy(update=hasty)).probe()
+    store = open_store(destination.model_copy(update=hasty))
+    offers = store.probe()
     told = ", ".join(f"{what.replace('_', ' ')} {state}" for what, state in sorted(offers.items()))
     detail = f"{_place(destination)}: put and read back an object; {told}"
-    if destination.object_lock and offers.get("object_lock") == "off":
-        hint = "Object Lock can only be had by a bucket that was made with it: use one, or unset object_lock."
-        yield failed(name, f"{detail}; but object_lock is set and the bucket has none", hint, 3)
-    elif offers.get("multipart") == "no":
+    if offers.get("multipart") == "no":
         hint = "Artifacts of more than 5 GiB cannot be stored there, and no upload is resumed."
         yield warning(name, detail, hint)
     elif offers.get("delete") == "no":
@@ -127,6 +130,29 @@ def storage(destination: Destination) -> Iterator[Check]:
         yield warning(name, detail, hint)
     else:
         yield ok(name, detail)
+    if classes := sorted(set(destination.storage_class.values())):
+        yield storage_classes(f"{name}: storage classes", store, classes)
+
+
+def storage_classes(name: str, store: ObjectStore, classes: Sequence[str]) -> Check:
+    """Each is tried: one that the store does not have would fail the first backup of a Sunday or a month."""
+    content = b"pgfleet was here; this object may be deleted.\n"
+    for storage_class in classes:
+        key = f"{PROBE_PREFIX}{token_hex(8)}"
+        try:
+            store.put(
+                key,
+                content,
+                size=len(content),
+                sha256=sha256(content).hexdigest(),
+                storage_class=storage_class,
+            )
+        except StorageError as error:
+            hint = "Set S3_STORAGE_CLASS_DAILY, _WEEKLY and _MONTHLY (storage_class) to what the store has."
+            return failed(name, f"{storage_class} was refused: {error.message}", hint, 3)
+        with suppress(AccessDenied, ObjectLocked):  # `probe` has told that it may not delete
+            store.delete(key)
+    return ok(name, ", ".join(classes))
 
 
 def _place(destination: Destination) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from worker.errors import ConfigError, MissingDependency, PgfleetError
+from worker.redaction import redact
 
 PROBE_SECONDS = 60.0
 
@@ -75,7 +76,7 @@ def _start(probe: Probe) -> queue.SimpleQueue[Check | None]:
         except PgfleetError as error:
             answer.put(from_error(probe.name, error))
         except Exception as error:  # noqa: BLE001 - a doctor that breaks down over one organ helps nobody
-            detail = f"This check broke off: {type(error).__name__}: {error}"
+            detail = redact(f"This check broke off: {type(error).__name__}: {error}")
             answer.put(failed(probe.name, detail, "Please report this."))
         finally:
             answer.put(None)

@@ -9,7 +9,10 @@ from worker.storage import ObjectStore
 
 
 def sweep_run(context: Context) -> Outcome:
-    """Abort the run's open uploads, delete the objects of copies that were never sealed, clear its spool."""
+    """Clear the run's spool, abort its open uploads, delete the objects of copies that were never sealed."""
+    spool = context.adapters.spool
+    if context.run.spool_id in (None, spool.id):
+        spool.remove(context.run.id)
     aborted = deleted = 0
     for destination, backups in _touched(context).items():
         try:
@@ -19,9 +22,6 @@ def sweep_run(context: Context) -> Outcome:
         for backup in backups:
             aborted += _abort_uploads(store, backup)
             deleted += _delete_unsealed(store, backup)
-    spool = context.adapters.spool
-    if context.run.spool_id in (None, spool.id):
-        spool.remove(context.run.id)
     return Outcome({"aborted": aborted, "deleted": deleted})
 
 

@@ -89,10 +89,20 @@ class S3Store:
         return StoredPart(number, size, sha256, answer["ETag"])
 
     def list_parts(self, key: str, upload_id: str) -> Iterator[StoredPart]:
+        """SeaweedFS goes on listing a part that was replaced. The newest is it; of two from the same second with
+        different content neither is, so that it is sent again.
+        """
+        newest: dict[int, Any] = {}
         for page in self.bucket.pages("list_parts", Key=self.bucket.target(key)["Key"], UploadId=upload_id):
             for part in page.get("Parts", ()):
-                checksum = part.get("ChecksumSHA256", "")
-                yield StoredPart(part["PartNumber"], part["Size"], _hex(checksum), part["ETag"])
+                other = newest.setdefault(part["PartNumber"], part)
+                if part["LastModified"] > other["LastModified"]:
+                    newest[part["PartNumber"]] = part
+                elif part["LastModified"] == other["LastModified"] and part["ETag"] != other["ETag"]:
+                    newest[part["PartNumber"]] = {**part, "ETag": ""}
+        for number, part in sorted(newest.items()):
+            if part["ETag"]:
+                yield StoredPart(number, part["Size"], _hex(part.get("ChecksumSHA256", "")), part["ETag"])
 
     def complete(self, key: str, upload_id: str, parts: Iterable[StoredPart]) -> None:
         """After a lost answer the upload may be gone and the object there: then UploadGone, and `stat` tells."""
