@@ -49,7 +49,7 @@ def schedule(adapters: Adapters) -> int:
 def _jobs(database: Database, now: datetime) -> Iterator[JobDue]:
     wanted = {"backup": database.schedule}
     for kind, line in wanted.items():
-        slot = cron.latest_slot(line, now)
+        slot = cron.latest_slot(line, now) if line else None  # "off" is an empty line
         if slot is None:
             continue
         job = f"{kind}:{database.alias}"

@@ -30,18 +30,18 @@ def content_of(store: GuardedStore, key: str) -> bytes:
         return stream.read()
 
 
-def s3_destination(bucket: Bucket, **settings: object) -> Destination:
+def s3_destination(there: Bucket, /, **settings: object) -> Destination:
     """One attempt a request: a test that breaks something does not wait for retries."""
     return Destination.model_validate(
         {
             "alias": "bucket",
             "kind": "s3",
             "profile": "seaweedfs",
-            "endpoint": bucket.server.endpoint,
-            "bucket": bucket.name,
+            "endpoint": there.server.endpoint,
+            "bucket": there.name,
             "prefix": "fleet/one",
-            "access_key": bucket.server.access_key,
-            "secret_key": bucket.server.secret_key,
+            "access_key": there.server.access_key,
+            "secret_key": there.server.secret_key,
             "max_attempts": 1,
             **settings,
         }

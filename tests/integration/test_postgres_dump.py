@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import subprocess
 import threading
@@ -188,45 +189,30 @@ def test_a_restricted_role_with_an_awkward_password(cluster: Cluster, tmp_path: 
     assert archive.stem == "dump"
 
 
-@pytest.mark.parametrize(
-    "patterns",
-    [
-        ["users"], ["LOG*"], ["public.log_?"], ['"Odd ""na.me$"'], ["s.*"], ["s*.users"], ["log_[12]"], ["(users|log)"],
-        ["Price$"], ['"Price$"'], ["pub*.*"], ["mv"],
-    ],
-)  # fmt: skip
-def test_exclusions_mean_what_pg_dump_takes_them_for(
-    pg15: Cluster, tmp_path: Path, patterns: list[str]
-) -> None:
+def test_exclusions_mean_what_pg_dump_takes_them_for(pg15: Cluster, tmp_path: Path) -> None:
     name = pg15.new_database(
-        *SCHEMA,
-        'CREATE TABLE "Price$" (i int)',
-        "CREATE TABLE price$ (i int)",
-        "CREATE SCHEMA s",
-        "CREATE TABLE s.users (i int)",
-    )
-    database = pg15.database(name, exclude_tables=tuple(patterns))
-    with held_snapshot(database, application_name=NAME) as snapshot:
-        ours = {(table.schema, table.name) for table in snapshot.tables}
-        archives = dump_archives(snapshot, tools_of(15), tmp_path, stop=threading.Event())
-        assert [gap.what for gap in gaps(snapshot._connection, database, snapshot.facts, snapshot.tables)][
-            0
-        ] == (f"tables {patterns[0]}")
-    command = [bin_dir(15) / "pg_restore", "--section=pre-data", "-f", "-", archives[0].path]
-    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    target = pg15.new_database()
-    command = [bin_dir(15) / "psql", "-qX", "-h", pg15.root, "-U", "postgres", "-d", target]
-    subprocess.run(command, input=text, check=True, text=True, capture_output=True)
-    theirs = set(
-        pg15.sql(
-            target,
-            "SELECT n.nspname::text, c.relname::text FROM pg_class c JOIN pg_namespace n ON n.oid = relnamespace"
-            " WHERE relkind IN ('r', 'p', 'm') AND n.nspname IN ('public', 's')",
+        *SCHEMA, 'CREATE TABLE "Price$" (i int)', "CREATE TABLE price$ (i int)", "CREATE SCHEMA s", "CREATE TABLE s.users ()"
+    )  # fmt: skip
+    patterns = [
+        "users", "LOG*", "public.log_?", '"Odd ""na.me$"', "s.*", "s*.users", "log_[12]", "(users|log)", "Price$",
+        '"Price$"', "pub*.*", "mv", "*", "*.*e*",
+    ]  # fmt: skip
+    everything = 11
+    for pattern in patterns:
+        database = pg15.database(name, exclude_tables=(pattern,))
+        with held_snapshot(database, application_name=NAME) as snapshot:
+            ours = {f"{table.schema} {table.name}" for table in snapshot.tables}
+            (archive,) = dump_archives(snapshot, tools_of(15), tmp_path, stop=threading.Event())
+        listing = subprocess.run(
+            [bin_dir(15) / "pg_restore", "-l", archive.path], check=True, capture_output=True, text=True
         )
-    )
-    if "mv" in patterns or "users" in patterns[0]:  # what depends on an excluded table cannot be made
-        theirs |= {("public", "mv")} & ours
-    assert ours == theirs
+        theirs = set(
+            re.findall(
+                r"\d (?:TABLE|MATERIALIZED VIEW) ((?:public|s) .*) postgres$", listing.stdout, re.MULTILINE
+            )
+        )
+        assert ours == theirs, pattern
+        assert len(ours) < everything
 
 
 def test_a_table_that_a_migration_waits_for(cluster: Cluster, tmp_path: Path) -> None:

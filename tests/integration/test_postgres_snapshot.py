@@ -314,9 +314,10 @@ def test_a_reader_does_not_wait_for_ever_behind_a_migration(cluster: Cluster) ->
     with (
         held_snapshot(cluster.database(name), application_name=NAME) as snapshot,
         cluster.migrating(name, "t"),
+        pytest.raises(Busy, match=r"Table public\.t of"),
+        snapshot.reader(),
     ):
-        with pytest.raises(Busy, match=r"Table public\.t of"), snapshot.reader():
-            pass
+        pass
 
 
 def test_a_standby(fresh: Cluster) -> None:

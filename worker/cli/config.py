@@ -25,6 +25,8 @@ def config(as_json: bool, only_set: bool) -> None:
     if as_json:
         click.echo(json.dumps([row._asdict() for row in rows], ensure_ascii=False))
         return
+    if not rows:
+        click.echo("Nothing is set: all settings have their defaults.")
     console = Console()
     for group, members in groupby(rows, key=lambda row: row.group):
         console.print(_table(group, list(members), wide=console.width >= 120))

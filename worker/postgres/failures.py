@@ -201,6 +201,16 @@ _QUERY = (
         "It is tried again; the server's log says why.",
     ),
 )
+_DUMP = (
+    _Rule(
+        r"canceling statement due to statement timeout",  # how pg_dump sees to --lock-wait-timeout
+        Busy,
+        "A table of {dbname} is locked by another session.",
+        "It is tried again; end that session, or raise lock_timeout.",
+    ),
+    *_QUERY,
+    *_CONNECTION,
+)
 _BY_STATE = {
     "55P03": "canceling statement due to lock timeout",
     "40P01": "canceling statement due to lock timeout",
@@ -235,7 +245,7 @@ def query_error(error: psycopg.Error, server: Server, dbname: str) -> PgfleetErr
 
 def dump_error(program: str, returncode: int, text: str, server: Server, dbname: str) -> PgfleetError:
     """For what pg_dump, pg_dumpall or `docker exec` wrote to stderr before it failed."""
-    return _classify(text, (*_QUERY, *_CONNECTION), server, dbname) or DumpFailed(
+    return _classify(text, _DUMP, server, dbname) or DumpFailed(
         f"{program} of {dbname} failed with exit code {returncode}: {_line(text) or 'it did not say why'}.",
         "The server's log may say more.",
     )

@@ -113,8 +113,11 @@ class DirectoryStore:
             wanted = list(parts)
             self._check_parts(upload, key, wanted)
             joined = upload / f"{secrets.token_hex(8)}{_PARTIAL}"
-            join(joined, ((upload / str(part.number), part.size) for part in wanted))
-            joined.replace(self.root / key)
+            try:
+                join(joined, ((upload / str(part.number), part.size) for part in wanted))
+                joined.replace(self.root / key)
+            finally:
+                joined.unlink(missing_ok=True)
             fsync_directory(self.root)
             _remove(upload)
 

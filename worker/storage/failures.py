@@ -113,7 +113,7 @@ _RULES = {
         _Rule(StorageError, "takes no more data", "Free some space there or raise the quota."),
     ),
 }  # fmt: skip
-_STATUS = {403: _NO_RIGHT, 404: _NO_OBJECT, 412: _RULES["PreconditionFailed"], 429: _BUSY, 301: _REGION,
+_STATUS = {403: _NO_RIGHT, 412: _RULES["PreconditionFailed"], 429: _BUSY, 301: _REGION,
            501: _RULES["NotImplemented"], 503: _BUSY, 507: _RULES["InsufficientStorage"]}  # fmt: skip
 
 

@@ -24,7 +24,7 @@ log = logging.getLogger("pgfleet.storage")
 State = Literal["on", "off", "unknown"]
 #: How stores say that an object, its bucket or they themselves know no locks.
 _NO_LOCK = frozenset(
-    ("NoSuchObjectLockConfiguration", "ObjectLockConfigurationNotFoundError", "InvalidRequest", "NotImplemented",
+    ("NoSuchObjectLockConfiguration", "NoSuchObjectLegalHold", "ObjectLockConfigurationNotFoundError", "InvalidRequest", "NotImplemented",
      "MethodNotAllowed")
 )  # fmt: skip
 #: What refusals of locked objects have in common (AWS and others, MinIO).
