@@ -39,9 +39,9 @@ def reconcile(adapters: Adapters) -> list[Hint]:
     return hints
 
 
-def schedule(adapters: Adapters) -> int:
+def schedule(adapters: Adapters, now: datetime | None = None) -> int:
     """Insert the runs that the schedule owes; a missed slot is caught up once."""
-    now = datetime.now(UTC)
+    now = now or datetime.now(UTC)
     jobs = [job for database in adapters.settings.databases.values() for job in _jobs(database, now)]
     return len(adapters.ledger.schedule_due(jobs))
 

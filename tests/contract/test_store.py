@@ -306,7 +306,7 @@ def test_memory_is_flat(store: GuardedStore, size: int, tmp_path: Path) -> None:
     with sparse.open("wb") as file:
         file.truncate(size + 10)
     with FileSlice(sparse, 10, size) as body:
-        digest = hashlib.file_digest(body, "sha256").hexdigest()  # type: ignore[arg-type]
+        digest = hashlib.file_digest(body, "sha256").hexdigest()
 
     tracemalloc.start()
     try:

@@ -2,20 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import psycopg
 import pytest
-from fingerprint_scratch import MakeScratch, Scratch
-
-from worker.local.postgres import Postgres
-
-PostgresOf = Callable[[int], Postgres]
-ROLES = ("sink_owner", "sink_reader", "sink_writer")
-SINK = Path(__file__).with_name("fingerprint_sink.sql")
+from fingerprint_scratch import MakeScratch, PostgresOf, Scratch, make_roles, sink_statements
 
 
 @pytest.fixture
@@ -34,21 +26,19 @@ def scratch(postgres_of: PostgresOf) -> Iterator[MakeScratch]:
 
 
 @pytest.fixture
-def sink(postgres_of: PostgresOf, scratch: MakeScratch) -> Callable[..., Scratch]:
+def sink_roles(postgres_of: PostgresOf) -> Callable[[int], None]:
+    """major → the roles that the sink's owners and grants name are there."""
+    return lambda major: make_roles(postgres_of(major))
+
+
+@pytest.fixture
+def sink(sink_roles: Callable[[int], None], scratch: MakeScratch) -> Callable[..., Scratch]:
     """major → a database with one of every object kind."""
 
     def make(major: int, *, icu: bool = False) -> Scratch:
-        server = postgres_of(major)
-        with server.connect() as connection:
-            known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
-            for role in ROLES:
-                if role not in known:
-                    connection.execute(f"CREATE ROLE {role}".encode())
-        text = SINK.read_text()
-        if not icu:  # only Debian's 15 is built with it
-            text = re.sub(r"\(provider = icu.*\);", 'FROM "C";', text)
+        sink_roles(major)
         database = scratch(major)
-        database.sql(text)
+        database.sql(*sink_statements(icu=icu))
         return database
 
     return make

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import subprocess
 from collections.abc import Callable
@@ -14,6 +15,10 @@ from worker.core.fingerprint import Fingerprint
 from worker.local import pginstall
 from worker.local.postgres import Postgres
 from worker.postgres import inspect
+
+PostgresOf = Callable[[int], Postgres]
+ROLES = ("sink_owner", "sink_reader", "sink_writer")
+SINK = Path(__file__).with_name("fingerprint_sink.sql")
 
 
 class Scratch:
@@ -39,10 +44,10 @@ class Scratch:
     def fingerprint(self, **options: Any) -> Fingerprint:
         return inspect.fingerprint(self.connect, **options)
 
-    def dump(self, path: Path, major: int = 0) -> Path:
+    def dump(self, path: Path, major: int = 0, *options: str) -> Path:
         """By the client of `major` (else the server's own)."""
         program = pginstall.bin_dir(major or self.server.major) / "pg_dump"
-        argv = [str(program), "-Fc", "-Z0", "-f", str(path), "-d", self.server.dsn(self.name)]
+        argv = [str(program), "-Fc", "-Z0", "-f", str(path), "-d", self.server.dsn(self.name), *options]
         subprocess.run(argv, check=True, capture_output=True)
         return path
 
@@ -54,3 +59,19 @@ class Scratch:
 
 
 MakeScratch = Callable[..., Scratch]
+
+
+def make_roles(server: Postgres) -> None:
+    with server.connect() as connection:
+        known = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles").fetchall()}
+        for role in ROLES:
+            if role not in known:
+                connection.execute(f"CREATE ROLE {role}".encode())
+
+
+def sink_statements(*, icu: bool = False) -> list[str]:
+    """icu: only Debian's 15 is built with it."""
+    text = SINK.read_text()
+    if not icu:
+        text = re.sub(r"\(provider = icu.*\);", 'FROM "C";', text)
+    return text.rstrip(";\n").split(";\n")

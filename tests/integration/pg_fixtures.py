@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,6 +52,18 @@ def pg17() -> Iterator[Cluster]:
 @pytest.fixture(scope="session")
 def pg18() -> Iterator[Cluster]:
     yield from _cluster(18)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one MiB; only root can make one."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "pgfleet-test", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)
 
 
 @pytest.fixture(scope="session", params=[15, 17])

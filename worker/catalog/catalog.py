@@ -114,10 +114,7 @@ class Catalog:
             name = keys.parse(info.key)
             if name is None:
                 continue
-            try:
-                owner, at = parse_id(name.backup_id)
-            except ValueError:  # a date that never was: not ours
-                continue
+            owner, at = parse_id(name.backup_id)
             if database in (None, owner):
                 grouped.setdefault(name.backup_id, Files(name.backup_id, owner, at)).add(name, info)
         return list(grouped.values())

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from worker.core import keys
 from worker.core.backup import Manifest
 from worker.errors import ObjectArchived, ObjectMissing, StorageError
 from worker.storage import ObjectInfo, ObjectStore
@@ -63,13 +62,10 @@ class Reader:
 
 
 def own(manifest: Manifest, backup_id: str) -> Manifest:
-    """Raises StorageError for a manifest that names another backup, or objects that are not this backup's."""
-    named = [keys.parse(artifact.name) for artifact in manifest.artifacts]
-    if manifest.backup_id != backup_id or any(
-        name is None or name[:2] != (backup_id, "artifact") for name in named
-    ):
+    """Raises StorageError for the manifest of another backup under this one's name."""
+    if manifest.backup_id != backup_id:
         raise StorageError(
-            f"The manifest of {backup_id} names what is not its own.",
+            f"The manifest of {backup_id} is that of {manifest.backup_id}.",
             "Somebody has replaced it: do not trust this copy, and look at who can write there.",
         )
     return manifest

@@ -97,16 +97,24 @@ def show(backup_id: str, as_json: bool) -> int:
             raise next(iter(failures.values()))
         raise _not_found(found, backup_id)
     backup = listed[0]
-    manifests = [entry.manifest for entry in backup.copies.values() if entry.manifest is not None]
+    manifest = _manifest(found, backup)
     if as_json:
-        manifest = manifests[0].model_dump(mode="json") if manifests else None
-        click.echo(json.dumps(_row(backup) | {"manifest": manifest}))
+        shown = manifest.model_dump(mode="json") if manifest is not None else None
+        click.echo(json.dumps(_row(backup) | {"manifest": shown}))
         return 0
     console = render.console()
     console.print(_table([backup]))
-    if manifests:
-        _say_manifest(console, manifests[0])
+    if manifest is not None:
+        _say_manifest(console, manifest)
     return _say_failures(failures)
+
+
+def _manifest(found: Adapters, backup: Listed) -> Manifest | None:
+    """Whole, with its parts, from the first copy that has one."""
+    for alias, entry in backup.copies.items():
+        if entry.manifest is not None:
+            return found.catalog(alias).manifest(backup.backup_id)
+    return None
 
 
 def _not_found(found: Adapters, backup_id: str) -> StorageError | BackupNotFound:

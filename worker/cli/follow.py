@@ -70,7 +70,7 @@ def _watch(adapters: Adapters, run_id: str, *, quiet: bool, alive: threading.Thr
     if quiet:
         return _poll(adapters, run_id, alive, lambda run: None)
     if sys.stdout.isatty():
-        with Live(console=Console(), refresh_per_second=8, transient=True) as live:
+        with Live(console=Console(), refresh_per_second=8) as live:
             return _poll(adapters, run_id, alive, lambda run: live.update(_picture(adapters, run)))
     lines = _Lines(adapters)
     return _poll(adapters, run_id, alive, lines.show)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -78,9 +79,8 @@ def state_of(row: Mapping[str, Any]) -> str:
 
 def progress_rows(rows: Sequence[Mapping[str, Any]], now: float) -> Iterator[tuple[str, ...]]:
     """mark, step, where, parts, bytes, rate, time (elapsed, and about what is left) of each aggregate."""
-    for row in rows:
-        if row["name"].endswith(".sweep"):
-            continue
+    shown = [row for row in rows if not row["name"].endswith(".sweep")]
+    for row in sorted(shown, key=lambda row: row["started_at"] or math.inf):
         began, ended = row["started_at"], row["ended_at"] if row["done"] == row["total"] else None
         seconds = ((ended or now) - began) if began else 0.0
         done, total = row["bytes_done"], row["bytes_total"]

@@ -36,6 +36,8 @@ _ATTACHED = frozenset({
 })  # fmt: skip
 #: Of those, what may refer to further relations, and cannot be without them.
 _BETWEEN = frozenset({"FK CONSTRAINT", "INDEX ATTACH", "TABLE ATTACH", "TRIGGER", "RULE", "POLICY"})
+#: Of what depends on an excluded table, what somebody might miss.
+_MISSED = RELATIONS - {"SEQUENCE"} | {"FK CONSTRAINT", "FUNCTION", "PROCEDURE", "PUBLICATION TABLE", "RULE"}
 _PARTNERS = RELATIONS | {"CONSTRAINT", "INDEX"}
 _ENTRY = re.compile(r"(?P<id>\d+); \d+ \d+ (?P<rest>.*)")
 _DEPENDS = re.compile(r";\s+depends on:((?: \d+)+)")
@@ -150,7 +152,7 @@ def _entry(number: int, rest: str, depends: tuple[int, ...], schemas: list[str])
 
 
 def split_name(pattern: str) -> tuple[str | None, str]:
-    """(schema or None, name) of ``table``, ``schema.table`` or either in double quotes. No case folding, as pg_restore."""
+    """(schema or None, name) of ``table``, ``schema.table`` or either in double quotes. No case folding."""
     parts = [
         part[1:-1].replace('""', '"') if part.startswith('"') else part
         for part in re.findall(r'"(?:[^"]|"")*"|[^."]+', pattern)
@@ -184,8 +186,9 @@ def select(
     else:
         kept, left_out = {entry.id for entry in toc.entries}, set[int]()
         chosen = {entry.id for entry in toc.of(*RELATIONS)}
-    gone = _dependents(toc, excluded)
-    left_out |= {number for number in gone & kept if _stands_alone(toc.by_id[number], excluded)}
+    excluded_whole = _with_partitions(toc, excluded)
+    gone = _dependents(toc, excluded_whole)
+    left_out |= {number for number in gone & kept if _stands_alone(toc.by_id[number], excluded_whole)}
     kept -= gone
     ids = tuple(entry.id for entry in toc.entries if entry.id in kept or entry.kind in _PREAMBLE)
     data = frozenset((toc.by_id[one].schema, toc.by_id[one].name) for one in chosen - gone)
@@ -259,8 +262,8 @@ def _belongings(toc: Toc, kept: set[int], chosen: set[int]) -> tuple[set[int], s
 
 
 def _dependents(toc: Toc, roots: set[int]) -> set[int]:
-    """`roots` with their partitions, and all that depends on them, directly or not."""
-    gone = _with_partitions(toc, roots)
+    """`roots`, and all that depends on them, directly or not."""
+    gone = set(roots)
     while True:
         more = {entry.id for entry in toc.entries if gone.intersection(entry.depends)} - gone
         if not more:
@@ -270,8 +273,7 @@ def _dependents(toc: Toc, roots: set[int]) -> set[int]:
 
 def _stands_alone(entry: Entry, excluded: set[int]) -> bool:
     """Somebody might miss it: it is more than a part of what was excluded."""
-    part = entry.kind in _ATTACHED - _BETWEEN and excluded.intersection(entry.depends)
-    return entry.id not in excluded and not part and entry.kind not in ("COMMENT", "ACL")
+    return entry.id not in excluded and entry.kind in _MISSED
 
 
 def _describe(entry: Entry) -> str:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import psycopg
 
 from worker.config.model import Database
+from worker.core.fingerprint import NOTHING, Excluded
 from worker.errors import ConfigError
 from worker.postgres.queries import query
 from worker.postgres.server import Connection
@@ -44,6 +45,21 @@ def resolve_excluded(connection: Connection, database: Database) -> list[int]:
     connection.execute("SET search_path = ''")
     inside = connection.execute(query("relations_of_schemas"), {"oids": schemas})
     return tables + [oid for (oid,) in inside]
+
+
+def excluded_names(connection: Connection, database: Database) -> Excluded:
+    """The same as names, for a fingerprint; it must leave out what the dump does. Raises ConfigError."""
+    oids = resolve_excluded(connection, database)
+    if not oids and not database.exclude_schemas:
+        return NOTHING
+    schemas = [
+        oid
+        for text in database.exclude_schemas
+        for oid in _matches(connection, database, "exclude_schemas", "schema", text)
+    ]
+    names = connection.execute(query("schema_names"), {"oids": schemas}).fetchall()
+    tables = connection.execute(query("relation_names"), {"oids": oids}).fetchall()
+    return Excluded(frozenset(name for (name,) in names), frozenset((row[0], row[1]) for row in tables))
 
 
 def parse(text: str) -> Pattern:

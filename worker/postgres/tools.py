@@ -9,6 +9,7 @@ import functools
 import importlib.util
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -128,6 +129,19 @@ def discover(pg_bin: tuple[Path, ...] = ()) -> Mapping[int, Tools]:
         tools = _inspect(directory)
         if isinstance(tools, Tools):
             found.setdefault(tools.major, tools)
+    return found
+
+
+@functools.cache
+def server_programs(pg_bin: tuple[Path, ...] = ()) -> Mapping[int, Path]:
+    """Major → directory of a server's programs (initdb, pg_ctl, postgres), looked for in the same places."""
+    found: dict[int, Path] = {}
+    for directory in (*pg_bin, *_candidates()):
+        if not all((directory / program).is_file() for program in ("initdb", "pg_ctl", "postgres")):
+            continue
+        finished = run([str(directory / "postgres"), "--version"], timeout=_ASK_SECONDS)
+        with suppress(ValueError):
+            found.setdefault(parse_version(finished.stdout.decode(errors="replace"))[0], directory)
     return found
 
 

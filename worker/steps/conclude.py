@@ -44,7 +44,7 @@ def _copy(context: Context, destination: str) -> Copy:
             return {
                 "destination": destination,
                 "state": "verified",
-                "bytes": step.result["bytes"],
+                "bytes": step.result["size"],
                 "error": None,
             }
     failed = (

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,10 @@ from worker.durable import durable_write, hash_file
 from worker.errors import ConfigError
 from worker.gpg import Key
 from worker.postgres.dump import Archive, compression, dump_archives
-from worker.postgres.gaps import gaps
 from worker.postgres.globals import dump_globals
-from worker.postgres.server import Connection
 from worker.postgres.snapshot import Snapshot, held_snapshot
-from worker.postgres.tables import count_rows
 from worker.postgres.tools import Tools, client_for
+from worker.steps.contents import reading
 from worker.steps.context import Context, Outcome
 from worker.steps.facts import FACTS
 from worker.steps.keys import recipients
@@ -28,6 +25,7 @@ from worker.steps.keys import recipients
 #: Without an earlier backup to go by: an archive is compressed and has no indexes in it.
 _GUESSED_RATIO = 0.5
 GLOBALS = "globals.sql"
+FINGERPRINT = "fingerprint.json"
 
 
 def dump(context: Context) -> Outcome:
@@ -47,18 +45,22 @@ def dump(context: Context) -> Outcome:
         expected = _expected_bytes(context, snapshot.facts.size_bytes)
         context.adapters.spool.need(2 * expected, f"The backup of {database.alias}")
         context.progress(0, expected)
-        with snapshot.reader() as connection, ThreadPoolExecutor(1, thread_name_prefix="count") as pool:
-            counting = pool.submit(_count, context, snapshot, connection)
-            archives = dump_archives(
-                snapshot, tools, directory, stop=context.stop, progress=context.progress
-            )
-            tables, missing = counting.result()
-        missing += dump_globals(tools, database, directory / GLOBALS, application_name=name)
+        with reading(context, snapshot) as read:
+            archives = dump_archives(snapshot, tools, directory, stop=context.stop, progress=context.progress)
+            contents = read()
+        missing = contents.missing + dump_globals(tools, database, directory / GLOBALS, application_name=name)
+    if contents.fingerprint is not None:
+        durable_write(directory / FINGERPRINT, contents.fingerprint.to_json())
     described = _described(context, archives, directory)
-    facts = _facts(context, snapshot, tools, keys=keys, tables=tables, missing=missing)
+    facts = _facts(context, snapshot, tools, keys=keys, tables=contents.tables, missing=missing)
     durable_write(directory / FACTS, json.dumps(facts).encode())
-    size = sum(archive["size"] for archive in described)
-    return Outcome({"archives": described, "destinations": list(database.destinations), "bytes": size})
+    result = {
+        "archives": described,
+        "destinations": list(database.destinations),
+        "bytes": sum(archive["size"] for archive in described),
+        "fingerprint_seconds": round(contents.fingerprint.seconds, 3) if contents.fingerprint else None,
+    }
+    return Outcome(result)
 
 
 def _fresh(directory: Path) -> Path:
@@ -79,15 +81,12 @@ def _check_destinations(context: Context) -> None:
 
 def _expected_bytes(context: Context, database_bytes: int) -> int:
     """About how large the archives will be: as the last backup, if there was one."""
-    for run in context.ledger.runs(kind="backup", database=context.run.database, states=("verified",), limit=1):
+    for run in context.ledger.runs(
+        kind="backup", database=context.run.database, states=("verified",), limit=1
+    ):
         sizes = [copy.get("bytes", 0) for copy in run.result.get("copies", ())]
         return int(max(sizes, default=0) * 1.1)
     return int(database_bytes * _GUESSED_RATIO)
-
-
-def _count(context: Context, snapshot: Snapshot, connection: Connection) -> tuple[list[TableCount], list[Gap]]:
-    tables = count_rows(connection, snapshot.tables, lambda _: context.check())
-    return tables, gaps(connection, context.database, snapshot.facts, snapshot.tables)
 
 
 def _described(context: Context, archives: list[Archive], directory: Path) -> list[dict[str, Any]]:
@@ -97,6 +96,8 @@ def _described(context: Context, archives: list[Archive], directory: Path) -> li
     ]
     if (directory / GLOBALS).exists():
         kinds.append((GLOBALS, "globals"))
+    if (directory / FINGERPRINT).exists():
+        kinds.append((FINGERPRINT, "fingerprint"))
     described = []
     for stem, kind in kinds:
         size, sha256 = hash_file(directory / stem, stop=context.stop)

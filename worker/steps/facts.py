@@ -15,6 +15,7 @@ def recovery_commands(
     destination: Destination, facts: Mapping[str, Any], artifacts: Sequence[Artifact]
 ) -> tuple[str, ...]:
     """Shell commands that give the database back with gpg, pg_restore and psql alone."""
+    artifacts = [artifact for artifact in artifacts if artifact.kind != "fingerprint"]
     commands = [_fetch(destination, artifact.name) for artifact in artifacts]
     if facts["encrypted"]:
         commands += [f"gpg --output {_plain(a.name)} --decrypt {a.name}" for a in artifacts]

@@ -116,7 +116,7 @@ def seal(context: Context) -> Outcome:
         context.check()
     manifest = _manifest(context, destination, tuple(sorted(sealed, key=lambda artifact: artifact.name)))
     manifest = context.adapters.catalog(destination).seal(manifest)
-    return Outcome({"bytes": manifest.size, "objects": len(manifest.artifacts)})
+    return Outcome({"size": manifest.size, "objects": len(manifest.artifacts)})
 
 
 def _complete(context: Context, store: ObjectStore, step: Step, described: Mapping[str, Any]) -> Artifact:

@@ -26,7 +26,7 @@ def verify(context: Context) -> Outcome:
     checked = (_listed_wrong(store, artifact.name, artifact.size) for artifact in manifest.artifacts)
     problems = [problem for problem in checked if problem is not None]
     bad = {problem["object"] for problem in problems}
-    return Outcome({"problems": problems, "bytes": manifest.size}, _part_steps(manifest, bad))
+    return Outcome({"problems": problems, "size": manifest.size}, _part_steps(manifest, bad))
 
 
 def _backup_id(context: Context) -> str:
@@ -107,7 +107,7 @@ def attest(context: Context) -> Outcome:
         "run_id": context.run.id,
         "at": datetime.now(UTC).isoformat(),
         "ok": not problems,
-        "bytes": data["bytes"],
+        "bytes": data["size"],
         "parts": parts,
         "parts_archived": archived,
         "problems": problems[:100],
@@ -120,4 +120,4 @@ def attest(context: Context) -> Outcome:
             + (f" (and {len(problems) - 1} more)." if len(problems) > 1 else "."),
             f"`pgfleet show {backup}` lists the other copies; take a new backup now.",
         )
-    return Outcome({"ok": True, "bytes": data["bytes"], "parts": parts})
+    return Outcome({"ok": True, "size": data["size"], "parts": parts})

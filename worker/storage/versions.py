@@ -24,8 +24,8 @@ log = logging.getLogger("pgfleet.storage")
 State = Literal["on", "off", "unknown"]
 #: How stores say that an object, its bucket or they themselves know no locks.
 _NO_LOCK = frozenset(
-    ("NoSuchObjectLockConfiguration", "NoSuchObjectLegalHold", "ObjectLockConfigurationNotFoundError", "InvalidRequest", "NotImplemented",
-     "MethodNotAllowed")
+    ("NoSuchObjectLockConfiguration", "NoSuchObjectLegalHold", "ObjectLockConfigurationNotFoundError",
+     "InvalidRequest", "NotImplemented", "MethodNotAllowed")
 )  # fmt: skip
 #: What refusals of locked objects have in common (AWS and others, MinIO).
 _LOCK_WORDS = ("object lock", "worm protected")
