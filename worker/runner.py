@@ -163,7 +163,7 @@ class Heartbeat:
     def _beat(self) -> None:
         context, lease = self._context, self._context.claim.lease_seconds
         valid_until = time.monotonic() + lease
-        while not self._ended.wait(min(lease / 4, 2.0))  # often: it carries the progress:
+        while not self._ended.wait(min(lease / 4, 2.0)):  # often: it carries the progress
             try:
                 ours = context.ledger.heartbeat(
                     context.claim, bytes_done=context.bytes_done, bytes_total=context.bytes_total

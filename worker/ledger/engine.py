@@ -108,7 +108,7 @@ class Database:
         pid = os.getpid()
         if self._memory and pid != self._pid:
             raise ConfigError("An in-memory ledger belongs to the process that made it.", _URL_HINT)
-        return self._engines.get(0) or self._engines.setdefault(0, self._make())
+        return self._engines.get(pid) or self._engines.setdefault(pid, self._make())
 
     def _make(self) -> Engine:
         if self._url.get_backend_name() == "sqlite":
