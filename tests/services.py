@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -86,10 +87,12 @@ def processes_below(path: Path) -> dict[int, str]:
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             command = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            where = os.readlink(directory / "cwd")
-        except OSError:  # it has just ended, or is a zombie, or another user's
+        except OSError:  # it has just ended
             continue
-        if str(path) in command or Path(where).is_relative_to(path):
+        where = Path("/")
+        with suppress(OSError):  # another user's, or one that hides itself, as gpg-agent does
+            where = Path(os.readlink(directory / "cwd"))
+        if str(path) in command or where.is_relative_to(path):
             found[int(directory.name)] = command.strip()
     return found
 

@@ -13,7 +13,6 @@ from botocore.stub import Stubber
 from tests.contract.conftest import content_of, put, s3_destination, sha256
 from tests.services import Bucket
 from worker.errors import AccessDenied, ObjectArchived, ObjectLocked, ObjectMissing, StorageError
-from worker.local.s3 import S3User
 from worker.storage.guarded import UNTIL_RELEASED
 from worker.storage.s3 import S3Store
 
@@ -176,10 +175,6 @@ def test_object_lock_needs_a_bucket_with_it(s3_store: StoreOf) -> None:
         store.probe()
     with pytest.raises(StorageError):
         put(store, "a", b"x")
-
-
-def as_user(bucket: Bucket, user: S3User) -> S3Store:
-    return S3Store(s3_destination(bucket, access_key=user.access_key, secret_key=user.secret_key))
 
 
 def test_cold_storage(s3_store: StoreOf) -> None:

@@ -11,12 +11,11 @@ import pytest
 
 from tests.services import processes_below, wait_until
 from worker.errors import PgfleetError
-from worker.local.child import Child
+from worker.local.child import Child, User
 from worker.local.environment import plain
 from worker.local.place import Place
 from worker.local.ports import free_ports, on_free_ports
 from worker.local.postgres import Postgres
-from worker.local.user import server_user
 
 
 def shell(own: Path, script: str, **options: object) -> Child:
@@ -139,12 +138,11 @@ class TestPlace:
         living.remove()
         newest.remove()
 
-    @pytest.mark.skipif(os.geteuid() != 0, reason="about a second user")
     def test_must_be_open_to_the_servers_user(self, own: Path) -> None:
         closed = own / "closed"
         closed.mkdir(mode=0o700)
         with pytest.raises(PgfleetError, match="No temporary directory is open to the user"):
-            Place(server_user(), root=closed)
+            Place(User("other", 4242, 4242), root=closed)
 
     def test_a_long_root_is_refused(self, own: Path) -> None:
         deep = own / ("x" * 60)

@@ -214,6 +214,28 @@ def test_exclusions_mean_what_pg_dump_takes_them_for(pg15: Cluster, tmp_path: Pa
         assert len(ours) < everything
 
 
+def test_names_in_another_encoding_than_utf_8(pg15: Cluster, tmp_path: Path) -> None:
+    name = "latin_" + pg15.new_database()
+    pg15.sql("postgres", f"CREATE DATABASE {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+    with pg15.connect(name, client_encoding="UTF8") as connection:
+        connection.execute(
+            "CREATE TABLE \"größe\" AS SELECT 'é' || i AS text FROM generate_series(1, 2000) i"
+        )
+        connection.execute('CREATE TABLE "maß" (i int)')
+    database = pg15.database(name, jobs=2, split_bytes=0, exclude_tables=("ma?",))
+    archives = dump(database, tools_of(15), tmp_path)
+    assert [archive.stem for archive in archives] == ["dump"]  # one table that is everything needs no other
+    command = [bin_dir(15) / "pg_restore", "-l", archives[0].path]
+    listing = subprocess.run(command, check=True, capture_output=True).stdout
+    assert "größe".encode("latin-1") in listing
+    assert "maß".encode("latin-1") not in listing
+    archives = dump(pg15.database(name, exclude_tables=("maß",)), tools_of(15), tmp_path)
+    command = [bin_dir(15) / "pg_restore", "-l", archives[0].path]
+    listing = subprocess.run(command, check=True, capture_output=True).stdout
+    assert "größe".encode() in listing
+    assert "maß".encode() not in listing
+
+
 def test_a_table_that_a_migration_waits_for(cluster: Cluster, tmp_path: Path) -> None:
     name = cluster.new_database(*SCHEMA)
     database = cluster.database(name)

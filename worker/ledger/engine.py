@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -190,7 +191,7 @@ def _sqlite(path: Path | None) -> Engine:
         )
         conn.execute("PRAGMA foreign_keys = ON")
         if path is not None:
-            conn.execute("PRAGMA journal_mode = WAL")
+            _write_ahead(conn)
         return conn
 
     if path is None:
@@ -206,6 +207,19 @@ def _sqlite(path: Path | None) -> Engine:
         )
     event.listen(engine, "begin", _begin_sqlite)
     return engine
+
+
+def _write_ahead(conn: sqlite3.Connection) -> None:
+    """The first to open the file switches it; SQLite fails that at once, whatever the timeout, while others look."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            conn.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _begin_sqlite(conn: Any) -> None:

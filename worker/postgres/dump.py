@@ -13,9 +13,9 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,7 +96,7 @@ def dump_archives(
                 work.stop.set()
         return [future.result() for future in futures]
     except BaseException:
-        work.discard(parts)
+        work.abandon(parts)
         raise
 
 
@@ -120,24 +120,16 @@ def check_archive(tools: Tools, path: Path) -> int:
     return int(match[1])
 
 
-@contextmanager
-def ending_container_sessions(tools: Tools, database: Database, application_name: str) -> Iterator[None]:
-    """A program inside a container does not die with `docker exec`: when the block fails, its sessions are ended."""
+def _end_container_sessions(database: Database, application_name: str) -> None:
+    """A program inside a container does not die with `docker exec`, but it does with its session on the server."""
     try:
-        yield
-    except BaseException:
-        if tools.container:
-            try:
-                with (
-                    translated(database, database.name),
-                    closing(connect(database, database.name, application_name="pgfleet")) as connection,
-                ):
-                    connection.execute(query("end_backends"), {"application_name": application_name})
-            except PgfleetError as error:
-                log.warning(
-                    "sessions of the container not ended", extra={"action": "dump.end", "error": str(error)}
-                )
-        raise
+        with (
+            translated(database, database.name),
+            closing(connect(database, database.name, application_name="pgfleet")) as connection,
+        ):
+            connection.execute(query("end_backends"), {"application_name": application_name})
+    except PgfleetError as error:
+        log.warning("sessions of a container not ended", extra={"action": "dump.end", "error": str(error)})
 
 
 def _plan(database: Database, tables: Sequence[TableInfo]) -> list[_Part]:
@@ -206,17 +198,16 @@ class _Work:
 
     def dump(self, part: _Part) -> Archive:
         final, partial = self._directory / part.stem, self._partial(part)
-        with ending_container_sessions(self._tools, self._database, self._application_name):
-            finished = self._run(part, partial)
-            if finished.killed == "stopped":
-                raise _stopped(self._database)
-            if finished.killed == "timeout":
-                raise DumpFailed(
-                    f"The dump of {self._database.alias} was not done after {self._database.dump_timeout} s.",
-                    "Raise dump_timeout, or dump with more jobs.",
-                )
-            if finished.returncode:
-                raise self._error(finished)
+        finished = self._run(part, partial)
+        if finished.killed == "stopped":
+            raise _stopped(self._database)
+        if finished.killed == "timeout":
+            raise DumpFailed(
+                f"The dump of {self._database.alias} was not done after {self._database.dump_timeout} s.",
+                "Raise dump_timeout, or dump with more jobs.",
+            )
+        if finished.returncode:
+            raise self._error(finished)
         if finished.stderr:
             text = finished.stderr.strip()[-2000:]
             log.warning(
@@ -236,6 +227,12 @@ class _Work:
                     continue
         return total
 
+    def abandon(self, parts: Sequence[_Part]) -> None:
+        """After a failure, when no child of ours is left."""
+        if self._tools.container:
+            _end_container_sessions(self._database, self._application_name)
+        self.discard(parts)
+
     def discard(self, parts: Sequence[_Part]) -> None:
         """Files of earlier attempts too: one that was killed could not clear up."""
         for part in parts:
@@ -247,9 +244,12 @@ class _Work:
         """To a file of pg_dump's own where possible: it seeks back in it to note where each table's rows are,
         which parallel pg_restore needs. Out of a container comes a stream.
         """
-        command = [*self._tools.command("pg_dump", self._env), *self._common, *part.arguments]
+        env = dict(self._env)
+        if not all(argument.isascii() for argument in part.arguments):
+            env["PGCLIENTENCODING"] = "UTF8"  # what our arguments are in, whatever the database's encoding is
+        command = [*self._tools.command("pg_dump", env), *self._common, *part.arguments]
         if not self._tools.container:
-            return self._start([*command, f"--file={partial}"], None)
+            return self._start([*command, f"--file={partial}"], env, None)
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
         def write(chunk: memoryview | bytes) -> None:
@@ -258,16 +258,18 @@ class _Work:
                 rest = rest[os.write(descriptor, rest) :]
 
         try:
-            return self._start(command, write)
+            return self._start(command, env, write)
         except OSError as error:
             raise dump_error("pg_dump", 1, str(error), self._database, self._database.name) from error
         finally:
             os.close(descriptor)
 
-    def _start(self, command: list[str], sink: Callable[[memoryview | bytes], None] | None) -> Finished:
+    def _start(
+        self, command: list[str], env: dict[str, str], sink: Callable[[memoryview | bytes], None] | None
+    ) -> Finished:
         return run(
             command,
-            env=self._env,
+            env=env,
             inherit=self._tools.inherit,
             stdout=sink,
             stop=self.stop,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -12,12 +13,14 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from worker.config.model import Destination
 from worker.errors import ConfigError
-from worker.storage.failures import Place, explain
+from worker.storage.failures import Place, explain, trace_of
 from worker.storage.names import check_name
 from worker.storage.profiles import Profile, profile_of
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+log = logging.getLogger("pgfleet.storage")
 
 _CONNECTIONS = 16  # more than the threads that one process uses at once
 
@@ -47,6 +50,15 @@ class Bucket:
         try:
             yield
         except (BotoCoreError, ClientError) as error:
+            log.debug(
+                "failed",
+                extra={
+                    "action": "storage.failed",
+                    "destination": self.place.alias,
+                    "object": key,
+                    **trace_of(error),
+                },
+            )
             # The SDK's error holds the request, so it is not chained.
             raise explain(error, self.place, key) from None
 

@@ -65,6 +65,7 @@ class DirectoryStore:
         stream = as_stream(body, size, key)
         with self._watch(key):
             self._make_root()
+            _sweep(self.root)
             with self._written(target, stream, sha256) as partial:
                 if if_absent:
                     link(partial, target, self.name)
@@ -220,7 +221,6 @@ class DirectoryStore:
     @contextmanager
     def _written(self, target: Path, stream: BinaryIO, sha256: str, trailer: bytes = b"") -> Iterator[Path]:
         """A new file beside `target` with the whole stream and the trailer, durable. Removed if it is not renamed."""
-        _sweep(target.parent)
         partial = target.with_name(f".{target.name}.{secrets.token_hex(8)}{_PARTIAL}")
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:

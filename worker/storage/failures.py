@@ -102,8 +102,9 @@ _RULES = {
     "InvalidStorageClass": _Rule(
         StorageError, "has no such storage class", "Set the destination's storage_class to what the provider offers."
     ),
-    "NotImplemented": _Rule(
-        StorageError, "does not offer what was asked", "Set the destination's profile to your provider's (or generic)."
+    **dict.fromkeys(
+        ("NotImplemented", "MethodNotAllowed"),
+        _Rule(StorageError, "does not offer what was asked", "Set the destination's profile to your provider's."),
     ),
     "ObjectLockConfigurationNotFoundError": _Rule(
         StorageError, "has no object lock", "Create a bucket with object lock, or remove object_lock."
@@ -128,6 +129,12 @@ def explain(error: Exception, place: Place, key: str = "") -> StorageError:
 def code_of(error: Exception) -> str:
     """S3's error code; "" when there was no answer."""
     return str(error.response.get("Error", {}).get("Code", "")) if isinstance(error, sdk.ClientError) else ""
+
+
+def trace_of(error: Exception) -> dict[str, str]:
+    """What the provider's support asks for."""
+    metadata: Any = error.response.get("ResponseMetadata", {}) if isinstance(error, sdk.ClientError) else {}
+    return {"code": code_of(error) or type(error).__name__, "request": str(metadata.get("RequestId", ""))}
 
 
 def _answered(error: sdk.ClientError, place: Place, key: str) -> StorageError:

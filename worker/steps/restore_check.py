@@ -1,0 +1,109 @@
+"""Read the archives' tables of contents, and settle what of them is restored, before anything is written anywhere."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from worker.core.requests import RestoreRequest
+from worker.core.restore_plan import client_for
+from worker.core.toc import RELATIONS, Selection, Toc, select
+from worker.core.versions import dotted
+from worker.durable import durable_write
+from worker.errors import ConfigError, RestoreFailed
+from worker.postgres.restore import read_through, read_toc
+from worker.postgres.tools import Tools, discover
+from worker.steps.context import Context, Outcome
+from worker.steps.restore_choose import OUTPUT, restore_request
+
+SELECTION = "selection.json"
+
+
+def archives(context: Context, kind: str) -> list[Path]:
+    """The plain files of this kind that were decrypted, by name."""
+    steps = context.ledger.steps(context.run.id, name="restore.decrypt")
+    found = [step.result["archive"] for step in steps if step.state == "done"]
+    return [context.run_dir / name for name in sorted(one["file"] for one in found if one["kind"] == kind)]
+
+
+def main_archive(context: Context) -> Path:
+    return archives(context, "dump")[0]
+
+
+def newest_tools(context: Context) -> Tools:
+    """The pg_restore that reads the most formats. Raises MissingDependency."""
+    return client_for((99, 0), (0, 0), discover(tuple(context.settings.pg_bin)))
+
+
+def check(context: Context) -> Outcome:
+    """Every archive is readable, of one database, and has what was asked for.
+
+    Raises RestoreFailed for an archive that cannot be read, ConfigError for a name that is not in it.
+    """
+    tools, main = newest_tools(context), main_archive(context)
+    toc = read_toc(tools, main)
+    if not context.step.data["managed"]:
+        read_through(tools, main, stop=context.stop)
+    for path in archives(context, "data"):
+        read_toc(tools, path)
+        context.check()
+    request = restore_request(context.run) if context.run.kind == "restore" else RestoreRequest()
+    selection = select(
+        toc, tables=request.tables, schemas=request.schemas, exclude_tables=request.exclude_tables
+    )
+    if selection.unknown:
+        raise _unknown(selection.unknown, toc)
+    _keep(context.run_dir, selection)
+    return Outcome(
+        {
+            "kind": "fetch" if OUTPUT in context.run.request else context.run.kind,
+            "dbname": toc.dbname,
+            "server": dotted(toc.server),
+            "client": dotted(toc.client),
+            "entries": len(selection.ids),
+            "left_out": list(selection.left_out[:100]),
+            "globals": bool(archives(context, "globals")),
+        }
+    )
+
+
+def _unknown(names: Sequence[str], toc: Toc) -> ConfigError:
+    known = {entry.name for entry in toc.of(*RELATIONS)} | toc.schemas
+    close = [match for name in names for match in difflib.get_close_matches(name.rpartition(".")[2], known, 2)]
+    hint = f"Did you mean {', '.join(close)}?" if close else "`pgfleet show ID` lists the tables."
+    return ConfigError(f"The backup has no {', '.join(names)}.", hint)
+
+
+def _keep(run_dir: Path, selection: Selection) -> None:
+    kept = {"ids": selection.ids, "data": sorted(selection.data)}
+    durable_write(run_dir / SELECTION, json.dumps(kept).encode())
+
+
+def kept_selection(run_dir: Path) -> Selection:
+    kept = json.loads((run_dir / SELECTION).read_bytes())
+    return Selection(tuple(kept["ids"]), frozenset((schema, name) for schema, name in kept["data"]))
+
+
+def deliver(context: Context) -> Outcome:
+    """`pgfleet fetch`: the checked files go where they were asked for, and the run ends."""
+    target = Path(context.run.request[OUTPUT])
+    if not target.is_dir():
+        raise ConfigError(f"{target} is no directory.", "Make it, or name another with -o.")
+    files: list[dict[str, Any]] = []
+    for kind in ("dump", "data", "globals"):
+        for path in archives(context, kind):
+            final = target / path.name
+            if path.exists():
+                partial = final.with_name(f".{final.name}.partial")
+                shutil.copyfile(path, partial)
+                partial.chmod(0o600)
+                partial.replace(final)
+            files.append({"file": str(final), "kind": kind, "bytes": final.stat().st_size})
+    if not files:
+        raise RestoreFailed("There was nothing to deliver.", "Please report this.")
+    result = {"files": files, "checked": dict(context.step.data["check"])}
+    return Outcome({"files": files}, end="succeeded", run_result=result)
