@@ -38,8 +38,8 @@ format: setup ## Format the code and sort its imports
 	@$(BIN)/ruff format --quiet $(CODE)
 
 .PHONY: bench
-bench: setup ## Measure; the figures go to benchmarks/out
-	@$(BIN)/python -m benchmarks $(ARGS)
+bench: setup ## Run every benchmark
+	@for file in benchmarks/[a-z]*.py; do $(BIN)/python -m benchmarks.$$(basename $$file .py); done
 
 .PHONY: lock
 lock: ## Renew constraints.txt: the newest versions that pyproject.toml allows

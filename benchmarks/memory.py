@@ -27,7 +27,7 @@ def peaks(roots: set[int]) -> dict[str, int]:
     """Program and pid → peak bytes, of these processes and their descendants, servers left out."""
     family, found = set(roots), {}
     for entry in sorted((p for p in Path("/proc").iterdir() if p.name.isdigit()), key=lambda p: int(p.name)):
-        with contextlib.suppress(OSError, ValueError, StopIteration, IndexError):
+        with contextlib.suppress(OSError, ValueError, KeyError):
             status = dict(
                 line.split(":\t", 1) for line in (entry / "status").read_text().splitlines() if ":\t" in line
             )

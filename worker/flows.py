@@ -3,6 +3,8 @@
     backup   dump ─▶ encrypt ─▶ upload ─▶ upload_part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
              (one) (an archive) (an archive and a copy)    └──────────── (a copy) ─────────────────────┘   └ sweep
     verify   verify ─▶ verify_part × N ─▶ attest ─▶ conclude
+    restore  choose ─▶ (thaw ─▶ fetch_part × N ─▶ decrypt) × artifacts ─▶ check ─▶ prepare ─▶ globals ─▶ load
+             ─▶ finish ─▶ swap ─▶ conclude, and then record and sweep
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
 under ``copy/<destination>/`` is undone. Each copy is a branch of its own: what fails in one leaves the others alone.
@@ -137,12 +139,79 @@ def _verify_run(request: Result) -> list[NewStep]:
     ]
 
 
-_FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {"backup": _backup, "verify": _verify_run}
+# --- restore --------------------------------------------------------------------------------------------------------
+
+
+def _restore(request: Result) -> list[NewStep]:
+    if request.get("undo"):
+        return [NewStep("restore.undo", queue="restore")]
+    if request.get("finish"):
+        return [NewStep("restore.drop_old", queue="restore")]
+    return [
+        NewStep("restore.choose", queue="restore"),
+        NewStep("restore.record", queue="restore", always=True),
+        NewStep("restore.sweep", queue="spool", always=True, max_attempts=20),
+    ]
+
+
+def _after_choose(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    for artifact in result["artifacts"]:
+        name = artifact["name"]
+        group, data = f"fetch/{name}/", {"artifact": artifact}
+        yield NewStep("restore.thaw", name, queue="spool", group=group, data=data)
+        yield NewStep("restore.decrypt", name, queue="spool", group="plain/", needs=group, data=data)
+    yield NewStep("restore.check", queue="spool", needs="*", data={"managed": result["managed"]})
+
+
+def _after_thaw(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
+    for part in parts:
+        data = {**result, **part}
+        yield NewStep(
+            "restore.fetch_part", f"{step.key}#{part['number']}", queue="spool", group=step.group, data=data
+        )
+
+
+def _after_check(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    if result["kind"] == "restore":
+        yield NewStep("restore.prepare", queue="spool", data={"globals": result["globals"]})
+    elif result["kind"] == "fetch":
+        yield NewStep("restore.deliver", queue="spool", data={"check": dict(result)})
+
+
+def _after_prepare(step: Step, result: Result, _: Iterable[Result]) -> Iterator[NewStep]:
+    name = "restore.globals" if step.data["globals"] else "restore.load"
+    if not result.get("dry_run"):
+        yield NewStep(name, queue="spool", data={"plan": dict(result)})
+
+
+def _then(name: str, queue: str) -> Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]:
+    def rule(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+        yield NewStep(name, queue=queue, data=dict(result))
+
+    return rule
+
+
+_FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {
+    "backup": _backup,
+    "verify": _verify_run,
+    "restore": _restore,
+}
 _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]] = {
     "backup.dump": _after_dump,
     "backup.encrypt": _after_encrypt,
     "backup.upload": _after_upload,
     "backup.seal": _after_seal,
     "backup.verify": _after_verify,
+    "restore.choose": _after_choose,
+    "restore.thaw": _after_thaw,
+    "restore.check": _after_check,
+    "restore.prepare": _after_prepare,
+    "restore.globals": _then("restore.load", "spool"),
+    "restore.load": _then("restore.finish", "spool"),
+    "restore.finish": _then("restore.swap", "restore"),
+    "restore.swap": _then("restore.conclude", "control"),
 }
-_KEPT: Mapping[RunKind, tuple[str, ...]] = {"backup": ("backup.dump", "backup.conclude", "backup.sweep")}
+_KEPT: Mapping[RunKind, tuple[str, ...]] = {
+    "backup": ("backup.dump", "backup.conclude", "backup.sweep"),
+    "restore": ("restore.choose", "restore.record", "restore.sweep"),
+}

@@ -24,7 +24,22 @@ from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
 from worker.ledger import RunEnd
 from worker.ledger.model import Claim
 from worker.owner import me
-from worker.steps import conclude, dump, encrypt, sweep, upload, verify
+from worker.steps import (
+    conclude,
+    dump,
+    encrypt,
+    restore_check,
+    restore_choose,
+    restore_end,
+    restore_fetch,
+    restore_globals,
+    restore_load,
+    restore_prepare,
+    restore_swap,
+    sweep,
+    upload,
+    verify,
+)
 from worker.steps.context import Adapters, Context, Later, Outcome
 
 logger = logging.getLogger("pgfleet.runner")
@@ -44,6 +59,22 @@ STEPS: Mapping[str, Callable[[Context], Outcome]] = {
     "backup.attest": verify.attest,
     "backup.conclude": conclude.conclude,
     "backup.sweep": sweep.sweep_run,
+    "restore.choose": restore_choose.choose,
+    "restore.thaw": restore_fetch.thaw,
+    "restore.fetch_part": restore_fetch.fetch_part,
+    "restore.decrypt": restore_fetch.decrypt,
+    "restore.check": restore_check.check,
+    "restore.deliver": restore_check.deliver,
+    "restore.prepare": restore_prepare.prepare,
+    "restore.globals": restore_globals.restore_globals,
+    "restore.load": restore_load.load_archives,
+    "restore.finish": restore_load.finish,
+    "restore.swap": restore_swap.swap,
+    "restore.conclude": restore_swap.conclude,
+    "restore.undo": restore_swap.undo,
+    "restore.drop_old": restore_swap.drop_old,
+    "restore.record": restore_end.record,
+    "restore.sweep": restore_end.sweep,
 }
 
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from worker import flows
 from worker.core.backup import parse_id
-from worker.core.requests import BackupRequest, Request, VerifyRequest, parse
-from worker.errors import BackupNotFound, ConfigError
+from worker.core.requests import LATEST, BackupRequest, Request, RestoreRequest, VerifyRequest, parse
+from worker.errors import BackupNotFound, ConfigError, RunNotFound
 from worker.ledger.model import NewRun, Run
+from worker.steps import restore_choose
 from worker.steps.context import Adapters
-from worker.steps.inventory import choose
+from worker.steps.inventory import choose, only_database
 
 
 def submit(
@@ -34,6 +35,8 @@ def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, he
             return [_backup_run(adapters, name, request.idempotency_key, who, here) for name in databases]
         case VerifyRequest():
             return [_verify_run(adapters, request, who, here)]
+        case RestoreRequest():
+            return [_restore_run(adapters, request, who, here)]
         case _:
             raise ConfigError(f"A {kind} cannot be asked for here.", "")
 
@@ -55,3 +58,59 @@ def _verify_run(adapters: Adapters, request: VerifyRequest, who: str, here: str)
     payload = {"backup": choice.backup_id, "destinations": managed, "requested_by": who}
     database = parse_id(choice.backup_id)[0]
     return NewRun("verify", database, payload, who, request.idempotency_key, here=here)
+
+
+def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: str, **local: str) -> NewRun:
+    """`local`: what only this machine's own command line may say (restore_choose.FILE and OUTPUT)."""
+    database = request.database or _database_of(adapters, request.backup)
+    if restore_choose.OUTPUT not in local:
+        target = restore_choose.target_of(adapters, request.target, database)
+        restore_choose.check_allowed(request, target)
+    payload = {**request.to_payload(), "requested_by": who, **local}
+    key = request.idempotency_key and f"restore:{database}:{request.idempotency_key}"
+    return NewRun("restore", database, payload, who, key, here=here)
+
+
+def _database_of(adapters: Adapters, backup: str) -> str:
+    return only_database(adapters) if backup in LATEST else parse_id(backup)[0]
+
+
+def restore_locally(
+    adapters: Adapters, payload: Mapping[str, Any], *, requested_by: str, here: str, **local: str
+) -> Run:
+    """A restore in this process of a file of this machine, or a fetch into a directory of it."""
+    request = RestoreRequest.from_payload(payload)
+    return insert(adapters, _restore_run(adapters, request, requested_by, here, **local))
+
+
+def after_restore(
+    adapters: Adapters,
+    what: Literal["undo", "finish"],
+    run_id: str,
+    *,
+    requested_by: str,
+    target: str | None = None,
+    database: str | None = None,
+    here: str = "",
+) -> NewRun:
+    """The run (for `insert`) that undoes the replace of run `run_id`, or drops what that kept.
+
+    Where the ledger that knew the run is gone, target and database come from the settings. Raises RunNotFound,
+    ConfigError.
+    """
+    name = None
+    try:
+        run = adapters.ledger.run(run_id)
+    except RunNotFound:
+        if not here:
+            raise
+    else:
+        kept = run.data.get("restore")
+        if run.kind != "restore" or kept is None or kept["mode"] != "replace":
+            raise ConfigError(f"Run {run.id} has replaced no database.", "`pgfleet runs` lists what ran.")
+        run_id, database, target, name = run.id, run.database, kept["target"], kept["name"]
+    alias = database or only_database(adapters)
+    found = restore_choose.target_of(adapters, target, alias)
+    restore_choose.check_allowed(RestoreRequest(replace=True, force=True), found)
+    payload = {what: run_id, "target": found.alias, "name": name or found.database, "requested_by": requested_by}
+    return NewRun("restore", alias, payload, requested_by, here=here)

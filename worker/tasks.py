@@ -22,7 +22,7 @@ from worker.submit import submit
 
 logger = logging.getLogger("pgfleet.tasks")
 
-ENTRIES = ("backup", "verify")
+ENTRIES = ("backup", "restore", "verify")
 
 
 class _Process:

@@ -12,11 +12,11 @@ from fingerprint_scratch import MakeScratch, PostgresOf, Scratch, make_roles, si
 
 @pytest.fixture
 def scratch(postgres_of: PostgresOf) -> Iterator[MakeScratch]:
-    """(major, template) → a new database; all are dropped with the test."""
+    """(major, template, encoding) → a new database; all are dropped with the test."""
     made: list[Scratch] = []
 
-    def make(major: int, template: str = "template0") -> Scratch:
-        made.append(Scratch(postgres_of(major), template))
+    def make(major: int, template: str = "template0", encoding: str = "UTF8") -> Scratch:
+        made.append(Scratch(postgres_of(major), template, encoding))
         return made[-1]
 
     yield make

@@ -24,10 +24,14 @@ SINK = Path(__file__).with_name("fingerprint_sink.sql")
 class Scratch:
     """A database of its own; `sql` runs statements in it."""
 
-    def __init__(self, server: Postgres, template: str = "template0") -> None:
+    def __init__(self, server: Postgres, template: str = "template0", encoding: str = "UTF8") -> None:
         self.server = server
         self.name = f"fp_{secrets.token_hex(4)}"
-        server.createdb(self.name, template=template)
+        locale = "C" if encoding == "SQL_ASCII" else "C.UTF-8"
+        with server.connect() as connection:
+            connection.execute(
+                f"CREATE DATABASE {self.name} TEMPLATE {template} ENCODING '{encoding}' LOCALE '{locale}'".encode()
+            )
 
     def connect(self) -> psycopg.Connection[Any]:
         """In a transaction that sees one snapshot, as the fingerprint's connections do at backup time."""

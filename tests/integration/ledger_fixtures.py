@@ -74,7 +74,7 @@ def ledger_server() -> Iterator[Server]:
         template.close()
         yield server
     finally:
-        process.send_signal(signal.SIGINT)  # "fast": whoever is still connected is cut off
+        process.send_signal(signal.SIGQUIT)  # "immediate": nothing of it is kept
         process.wait(30)
         shutil.rmtree(directory)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ import psycopg
 import pytest
 from fingerprint_scratch import MakeScratch, Scratch
 
+from tests.services import wait_until
 from worker.core.compare import compare
 from worker.core.fingerprint import Excluded, Fingerprint
 from worker.postgres import inspect
@@ -24,7 +26,7 @@ FILL = (
     "INSERT INTO big SELECT i, repeat(md5(i::text), 10) FROM generate_series(1, 5000) i",
     "CREATE TABLE toasted (id int, data bytea)",
     "ALTER TABLE toasted ALTER data SET STORAGE EXTERNAL",
-    "INSERT INTO toasted SELECT i, decode(repeat(md5(i::text), 500), 'hex') FROM generate_series(1, 100) i",
+    "INSERT INTO toasted SELECT i, decode(repeat(md5(i::text), 250), 'hex') FROM generate_series(1, 500) i",
     "CREATE TABLE small (a int)",
     "CREATE TABLE part (a int) PARTITION BY LIST (a)",
     "CREATE TABLE part_1 PARTITION OF part FOR VALUES IN (1)",
@@ -52,7 +54,7 @@ def test_chunks_and_workers_play_no_part(filled: Scratch) -> None:
     assert [table.full_name for table in whole.tables] == [
         "public.big", "public.mv", "public.part_1", "public.small", "public.toasted",
     ]  # fmt: skip
-    assert len(seen) > 30
+    assert len(seen) > 20
     assert seen == sorted(seen)
     assert seen[-1][0] == seen[-1][1] > 0
     assert compare(whole, pieces).matches
@@ -137,7 +139,8 @@ def test_what_is_excluded_is_not_read(filled: Scratch) -> None:
     filled.sql(
         "CREATE SCHEMA hidden", "CREATE FUNCTION hidden.f() RETURNS int LANGUAGE sql AS 'SELECT 1'",
         "CREATE TABLE hidden.t (a serial)", "CREATE TABLE owns (a serial PRIMARY KEY CHECK (a > 0))",
-        "COMMENT ON TABLE owns IS 'x'", "COMMENT ON COLUMN owns.a IS 'x'", "COMMENT ON CONSTRAINT owns_pkey ON owns IS 'x'",
+        "COMMENT ON TABLE owns IS 'x'", "COMMENT ON COLUMN owns.a IS 'x'", "COMMENT ON SEQUENCE owns_a_seq IS 'x'",
+        "COMMENT ON CONSTRAINT owns_pkey ON owns IS 'x'",
         "COMMENT ON FUNCTION hidden.f() IS 'x'", "COMMENT ON SCHEMA hidden IS 'x'", "GRANT SELECT ON owns TO PUBLIC",
         "GRANT SELECT (a) ON hidden.t TO PUBLIC", "CREATE INDEX ON owns (a)", "COMMENT ON INDEX owns_a_idx IS 'x'",
     )  # fmt: skip
@@ -145,8 +148,7 @@ def test_what_is_excluded_is_not_read(filled: Scratch) -> None:
     found = filled.fingerprint(excluded=Excluded(frozenset({"hidden"}), frozenset({("public", "owns")})))
 
     identities = {identity for kind in found.objects.values() for identity in kind}
-    left = {i for i in identities if "hidden" in i or "owns" in i}
-    assert left == {"index public.owns_a_idx"}  # the comment's own name does not tell the table
+    assert not {identity for identity in identities if "hidden" in identity or "owns" in identity}
     assert not [t for t in found.tables if t.schema_name == "hidden" or t.name == "owns"]
     assert found.sequences == ()
 
@@ -192,37 +194,20 @@ def test_progress_may_stop_it_while_a_query_waits(filled: Scratch) -> None:
             pids.append(connection.info.backend_pid)
             yield connection
 
+    filled.sql(  # an extension's configuration table, the largest of all, with a condition that takes a minute
+        "CREATE EXTENSION citext", "CREATE TABLE slow AS SELECT i FROM generate_series(1, 100000) i",
+        "ALTER EXTENSION citext ADD TABLE slow",
+        "UPDATE pg_extension SET extconfig = ARRAY['slow'::regclass::oid], "
+        "extcondition = ARRAY['WHERE pg_sleep(60) IS NOT NULL'] WHERE extname = 'citext'",
+    )  # fmt: skip
+    started = time.monotonic()
+    with pytest.raises(Stop):
+        inspect.fingerprint(reader, workers=2, progress=stop)
+
+    assert time.monotonic() - started < 20
     with filled.server.connect(filled.name) as other:
-        other.execute("BEGIN")
-        other.execute("LOCK TABLE toasted")  # the largest: the first to be read
-        with pytest.raises(Stop):
-            inspect.fingerprint(reader, workers=2, progress=stop)
-        other.execute("ROLLBACK")
-        left = other.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND state = 'active'", [pids]
-        )
-        assert left.fetchone() == (0,)
-
-
-def test_a_matview_that_is_being_refreshed(filled: Scratch) -> None:
-    def reader() -> AbstractContextManager[psycopg.Connection[Any]]:
-        connection = filled.connect()
-        connection.execute("SET lock_timeout = 100")
-        return closing(connection)
-
-    before = filled.fingerprint()
-    with filled.server.connect(filled.name) as other:
-        other.execute("BEGIN")
-        other.execute("REFRESH MATERIALIZED VIEW mv")
-        found = inspect.fingerprint(reader)
-        with pytest.raises(psycopg.errors.LockNotAvailable):
-            other.execute("LOCK TABLE small")
-            inspect.fingerprint(reader)
-
-    assert [gap.what for gap in found.notes] == ["rows of public.mv"]
-    comparison = compare(found, before)
-    assert comparison.matches
-    assert [change.what for change in comparison.expected_changes] == ["public.mv"]
+        query = "SELECT count(*) FROM pg_stat_activity WHERE pid = ANY (%s) AND state = 'active'"
+        assert other.execute(query, [pids]).fetchone() == (0,)
 
 
 def test_many_and_large_and_sparse_objects(scratch: MakeScratch, tmp_path: Path) -> None:
@@ -269,7 +254,7 @@ def contextless(
 
 def test_bytes_that_are_no_characters(scratch: MakeScratch, tmp_path: Path) -> None:
     """A database in SQL_ASCII holds any bytes, in names and definitions too."""
-    before, after = scratch(15, "sql_ascii"), scratch(15, "sql_ascii")
+    before, after = scratch(15, encoding="SQL_ASCII"), scratch(15, encoding="SQL_ASCII")
     with before.server.connect(before.name) as connection:
         connection.execute("SET client_encoding = 'SQL_ASCII'")
         connection.execute(b'CREATE TABLE "t\xe9\xff" ("c\xe4" text)')
@@ -317,14 +302,12 @@ def test_a_database_that_is_written_to_all_the_time(scratch: MakeScratch, tmp_pa
                 connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'".encode())
                 return closing(connection)
 
-            while written < 20:
-                pass
+            assert wait_until(lambda: written >= 20)
             first = inspect.fingerprint(reader, chunk_pages=5)
             archive = before.dump(tmp_path / "live.dump", 0, f"--snapshot={snapshot}")
             with reader() as connection:
                 expected = first.with_later_sequences(inspect.sequences(connection, Excluded()))
-            while written < 40:
-                pass
+            assert wait_until(lambda: written >= 40)
             again = inspect.fingerprint(reader, chunk_pages=500)
     finally:
         done.set()

@@ -178,8 +178,10 @@ def test_a_step_whose_workers_keep_vanishing_fails_the_run(hasty: Ledger) -> Non
         take(hasty, run, "dump")
         assert hasty.expired_exhausted() == 0
         wait_until(lambda: (hasty.next_due_at(run.id) or 0) == 0)
-    wait_until(lambda: hasty.expired_exhausted() == 1)
+    wait_until(lambda: hasty.next_due_at(run.id) is None)
     assert maybe(hasty, run, "dump") is None
+    assert hasty.run(run.id).state == "running"
+    assert hasty.expired_exhausted() == 1
     failed = hasty.run(run.id)
     assert failed.state == "failed"
     assert failed.error is not None

@@ -96,6 +96,33 @@ def test_a_database_without_tables_is_refused(tmp_path: Path) -> None:
         Ledger(f"sqlite:///{tmp_path}/empty.sqlite").runs()
 
 
+def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a database at all " * 100)
+    ledger = Ledger(f"sqlite:///{tmp_path}/notes.txt")
+    with pytest.raises(LedgerUnavailable, match="not a database"):
+        ledger.migrate()
+    assert (tmp_path / "notes.txt").read_text().startswith("not a database")
+
+
+@only_postgresql
+def test_a_user_without_rights_is_told(ledger_url: str) -> None:
+    execute(ledger_url, "CREATE ROLE nobody_special LOGIN")
+    ledger = Ledger(ledger_url.replace("user=postgres", "user=nobody_special"))
+    with pytest.raises(ConfigError, match="permission denied") as caught:
+        ledger.migrate()
+    assert caught.value.hint
+    ledger.close()
+
+
+def test_awkward_text_survives(ledger: Ledger) -> None:
+    text = "null \x00, half a pair \ud800, 🐘 and % : ? $1 'quoted'"
+    run = start(ledger, NewStep("dump", data={"text": text}))
+    claim = take(ledger, run, "dump")
+    assert claim.step.data == {"text": text}
+    ledger.fail(claim, {"type": "E", "message": text}, retry_in=None)
+    assert (ledger.run(run.id).error or {})["message"] == text
+
+
 def execute(url: str, statement: str) -> None:
     if url.startswith("sqlite"):
         conn = sqlite3.connect(url.removeprefix("sqlite:///"))

@@ -49,7 +49,7 @@ def test_the_measure_of_memory_sees_a_list() -> None:
 
 @pytest.mark.timeout(240)
 def test_a_hundred_thousand_parts(ledger: Ledger, ledger_url: str) -> None:
-    count = 100_000 if ledger_url.startswith("sqlite") else 30_000
+    count = 100_000 if ledger_url.startswith("sqlite") else 10_000
     run = start(ledger, NewStep("upload"), NewStep("seal", needs="copy/a/"), NewStep("conclude", needs="*"))
     claim = take(ledger, run, "upload")
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -64,14 +65,12 @@ class TestStack:
         parent = subprocess.Popen(
             [sys.executable, "-c", PARENT, root], stdout=subprocess.PIPE, text=True, start_new_session=True
         )
-        assert parent.stdout is not None
-        path = Path(parent.stdout.readline().strip())
-        before = processes_below(path)
-        words = " ".join(before.values())
+        with parent:
+            assert parent.stdout is not None
+            path = Path(parent.stdout.readline().strip())
+            words = " ".join(processes_below(path).values())
+            parent.kill()
         assert all(name in words for name in ("bin/postgres", "valkey-server", "weed", "gpg-agent"))
-        parent.kill()
-        parent.wait()
-        parent.stdout.close()
         # gpg-agent looks for its parent every 4 s; the others get a signal
         assert wait_until(lambda: not processes_below(path), 10)
         assert path.exists()
@@ -180,10 +179,9 @@ def at(root: Path) -> dict[str, str]:
 def listening_on(pid: int) -> list[str]:
     """``address:port`` of every TCP socket that the process listens on."""
     inodes = set()
-    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
-        target = os.readlink(descriptor)
-        if target.startswith("socket:["):
-            inodes.add(target[8:-1])
+    with suppress(PermissionError):  # gpg-agent hides its own; it has no TCP socket
+        targets = [os.readlink(descriptor) for descriptor in Path(f"/proc/{pid}/fd").iterdir()]
+        inodes = {target[8:-1] for target in targets if target.startswith("socket:[")}
     found = []
     for table, family in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:

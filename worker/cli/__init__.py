@@ -19,6 +19,8 @@ COMMANDS = {
     "list": ("catalog", "list_backups"),
     "show": ("catalog", "show"),
     "verify": ("verify", "verify"),
+    "restore": ("restore", "restore"),
+    "fetch": ("restore", "fetch"),
     "runs": ("runs", "runs"),
     "run": ("runs", "run"),
     "cancel": ("runs", "cancel"),

@@ -36,8 +36,9 @@ def demo(workers: int) -> int:
             workers=workers, settings=_SETTINGS, say=lambda what: console.print(f"  starting {what}")
         )
         with stack:
-            _title(console, "A PostgreSQL database to lose")
-            size = load_sample(stack.postgres, DATABASE, _SCALE)
+            _title(console, "A PostgreSQL database")
+            with console.status("Filling it …"):
+                size = load_sample(stack.postgres, DATABASE, _SCALE)
             console.print(f"{DATABASE}: {human.size(size)} on PostgreSQL {stack.postgres.major}")
             _fleet(console, stack)
     seconds = human.duration(time.monotonic() - began)
@@ -81,10 +82,11 @@ def _newest(stack: Stack) -> str:
 
 
 def _objects(stack: Stack) -> Table:
-    table = Table("object", "size", box=None, pad_edge=False, header_style="bold")
-    table.columns[1].justify = "right"
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column(f"s3://{BUCKET}", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
     for entry in stack.s3.client().list_objects_v2(Bucket=BUCKET).get("Contents", []):
-        table.add_row(f"s3://{BUCKET}/{entry['Key']}", human.size(entry["Size"]))
+        table.add_row(entry["Key"], human.size(entry["Size"]))
     return table
 
 

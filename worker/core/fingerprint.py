@@ -42,14 +42,13 @@ NOTHING = Excluded()
 class ChunkSum(Value):
     """Rows of a chunk and the sum of their hashes; `generated` is the same over stored generated columns.
 
-    `by_oid`: the sum of each large object, in a chunk of those. `locked`: it could not be read.
+    `by_oid`: the sum of each large object, in a chunk of those.
     """
 
     rows: int = 0
     checksum: int = 0
     generated: int = 0
     by_oid: dict[int, int] = Field(default_factory=dict)
-    locked: bool = False
 
     def __add__(self, other: ChunkSum) -> ChunkSum:
         return ChunkSum(
@@ -57,7 +56,6 @@ class ChunkSum(Value):
             checksum=self.checksum + other.checksum,
             generated=self.generated + other.generated,
             by_oid=self.by_oid | other.by_oid,
-            locked=self.locked or other.locked,
         )
 
 

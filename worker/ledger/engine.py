@@ -24,6 +24,7 @@ _URL_HINT = "Use sqlite:////path/to/ledger.sqlite or postgresql://user@host/data
 _PG_OPTIONS = (
     f"-c lock_timeout={BUSY_SECONDS}s -c statement_timeout=120s -c idle_in_transaction_session_timeout=60s"
 )
+_PG_REFUSED = "42501"  # insufficient_privilege
 _PG_CONNECT = {
     "connect_timeout": 10,
     "application_name": "pgfleet ledger",
@@ -139,9 +140,11 @@ class Database:
         except (exc.OperationalError, exc.InterfaceError, exc.InternalError, exc.TimeoutError) as error:
             raise self._unavailable(error) from error
         except exc.DBAPIError as error:
-            if not error.connection_invalidated:
+            if getattr(error.orig, "sqlstate", None) == _PG_REFUSED:
+                raise self._refused(error) from error
+            if not error.connection_invalidated and type(error) is not exc.DatabaseError:
                 raise
-            raise self._unavailable(error) from error
+            raise self._unavailable(error) from error  # a bare DatabaseError: the file is no database
 
     def _create_file(self, path: Path) -> None:
         try:
@@ -151,12 +154,21 @@ class Database:
         except OSError as error:
             raise self._unavailable(error) from error
 
+    def _refused(self, error: exc.DBAPIError) -> ConfigError:
+        return ConfigError(
+            f"The ledger at {self.place} refuses its user: {_reason(error)}.",
+            "Give the URL's user a database, or a schema on its search_path, of its own: it creates the tables.",
+        )
+
     def _unavailable(self, error: Exception) -> LedgerUnavailable:
-        reason = str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0].rstrip(".")
         return LedgerUnavailable(
-            f"The ledger at {self.place} cannot be used: {reason}.",
+            f"The ledger at {self.place} cannot be used: {_reason(error)}.",
             "Check that its database runs, that the URL names it, and that this user may write to it.",
         )
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip().split("\n", 1)[0].rstrip(".")
 
 
 def _parse(text: str) -> URL:

@@ -5,17 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.ledger import (
-    claims,
-    due,
-    finish,
-    mend,
-    notices,
-    runs,
-    schedule,
-    steps,
-    workers,
-)
+from worker.ledger import claims, due, finish, mend, notices, runs, schedule, steps, workers
 from worker.ledger.engine import Database
 from worker.ledger.model import Claim, Hint, NewRun, NewStep, Notice, Run, Step, WorkerInfo
 from worker.ledger.outcomes import FailOutcome, JobDue, RunEnd, Stats

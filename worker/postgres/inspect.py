@@ -40,10 +40,12 @@ _PRINTING = {
     "lc_monetary": "C",
     "quote_all_identifiers": "off",
 }
-#: How the work is done: never hide rows, never be cut off, one process for one connection.
+#: How the work is done: never hide rows, never be cut off, one process for one connection. Only a materialised view
+#: can keep it waiting, while it is refreshed, as it does pg_dump: LOCK TABLE does not take those beforehand.
 _WORKING = {
     "row_security": "off",
     "statement_timeout": "0",
+    "lock_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
@@ -82,9 +84,9 @@ def finish(
     header: Fingerprint, plan: Plan, sums: Iterable[tuple[Chunk, ChunkSum]], seconds: float
 ) -> Fingerprint:
     """The whole fingerprint. Raises ValueError unless `sums` has each chunk of the plan once."""
-    tables, large_objects, notes = combine(plan, sums)
+    tables, large_objects = combine(plan, sums)
     return header.model_copy(
-        update={"tables": tables, "large_objects": large_objects, "notes": notes, "seconds": seconds}
+        update={"tables": tables, "large_objects": large_objects, "notes": plan.notes, "seconds": seconds}
     )
 
 

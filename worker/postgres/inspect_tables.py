@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import groupby
 
-from psycopg.errors import LockNotAvailable
 from psycopg.rows import dict_row
 
 from worker.core.backup import Gap, Value
@@ -89,33 +88,22 @@ def plan(connection: Connection, mode: Mode, chunk_pages: int, excluded: Exclude
 
 
 def read_chunk(connection: Connection, plan: Plan, chunk: Chunk) -> ChunkSum:
-    """Its rows and checksum. Needs `pin` before. Raises psycopg.Error.
-
-    A materialised view that is being refreshed for longer than the connection's lock_timeout is `locked`: LOCK TABLE
-    does not take those beforehand, and a backup holds nothing of them anyway.
-    """
-    if chunk.table is None:
-        with connection.transaction(force_rollback=True):
+    """Its rows and checksum. Needs `pin` before. Raises psycopg.Error."""
+    with connection.transaction(force_rollback=True):
+        if chunk.table is None:
             by_oid = checksums(connection, plan.mode, chunk.low, chunk.high)
-        listed = by_oid if plan.lists_objects else {}
-        return ChunkSum(rows=len(by_oid), checksum=sum(by_oid.values()), by_oid=listed)
-    table = plan.tables[chunk.table]
-    statement = _statement(table, plan.mode, chunk)
-    try:
-        with connection.transaction(force_rollback=True):
-            row = connection.execute(statement.encode(connection.info.encoding)).fetchone()
-    except LockNotAvailable:
-        if table.kind != "materialized view":
-            raise
-        return ChunkSum(locked=True)
+            listed = by_oid if plan.lists_objects else {}
+            return ChunkSum(rows=len(by_oid), checksum=sum(by_oid.values()), by_oid=listed)
+        statement = _statement(plan.tables[chunk.table], plan.mode, chunk)
+        row = connection.execute(statement.encode(connection.info.encoding)).fetchone()
     assert row is not None
     return ChunkSum(rows=row[0], checksum=int(row[1]), generated=int(row[2]))
 
 
 def combine(
     plan: Plan, sums: Iterable[tuple[Chunk, ChunkSum]]
-) -> tuple[tuple[TableFingerprint, ...], LargeObjects, tuple[Gap, ...]]:
-    """The tables' fingerprints, the large objects' and all notes, out of what `read_chunk` gave, in any order.
+) -> tuple[tuple[TableFingerprint, ...], LargeObjects]:
+    """The tables' fingerprints and the large objects' out of what `read_chunk` gave, in any order.
 
     Raises ValueError unless every chunk of the plan is there exactly once.
     """
@@ -127,20 +115,13 @@ def combine(
         total[chunk.table] = total.get(chunk.table, ChunkSum()) + part
     full = plan.mode == "full"
     objects = total.get(None, ChunkSum())
-    tables, notes = [], list(plan.notes)
-    for number, table in enumerate(plan.tables):
-        if total[number].locked:
-            notes.append(Gap(what=f"rows of {table.schema_name}.{table.name}", why="it was being refreshed"))
-        else:
-            tables.append(_fingerprint(table, total[number], full))
     return (
-        tuple(tables),
+        tuple(_fingerprint(table, total[number], full) for number, table in enumerate(plan.tables)),
         LargeObjects(
             count=objects.rows,
             checksum=str(objects.checksum) if full else "",
             by_oid={str(oid): str(number) for oid, number in objects.by_oid.items()} if full else {},
         ),
-        tuple(notes),
     )
 
 

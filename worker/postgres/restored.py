@@ -121,7 +121,9 @@ def _counted(connection: Connection, toc: Toc) -> Checked:
 
 def _sequences(connection: Connection) -> Checked:
     behind, looked = [], 0
-    for sequence, schema, table, column, ascending in connection.execute(query("restored_sequences")).fetchall():
+    for sequence, schema, table, column, ascending in connection.execute(
+        query("restored_sequences")
+    ).fetchall():
         looked += 1
         statement = SQL("SELECT (SELECT {}({}) FROM {}) {} (SELECT last_value FROM {})").format(
             SQL("max" if ascending else "min"),

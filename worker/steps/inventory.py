@@ -74,7 +74,7 @@ def choose(
 
     Raises BackupNotFound that says what is there instead.
     """
-    database = wanted.database or (_only_database(adapters) if wanted.backup in LATEST else None)
+    database = wanted.database or (only_database(adapters) if wanted.backup in LATEST else None)
     backup = None if wanted.backup in LATEST else wanted.backup
     listed, failures = list_all(adapters, database=database, destination=destination, backup=backup)
     for item in listed:
@@ -103,7 +103,8 @@ def _distance(adapters: Adapters, alias: str, entry: Entry) -> tuple[int, int]:
     return (0 if local else 2 if cold else 1, _USABLE.index(entry.state) if entry.state in _USABLE else 9)
 
 
-def _only_database(adapters: Adapters) -> str:
+def only_database(adapters: Adapters) -> str:
+    """The alias of the one database that is configured. Raises ConfigError when there are several."""
     databases = list(adapters.settings.databases)
     if len(databases) != 1:
         raise ConfigError(

@@ -73,7 +73,9 @@ def check(context: Context) -> Outcome:
 
 def _unknown(names: Sequence[str], toc: Toc) -> ConfigError:
     known = {entry.name for entry in toc.of(*RELATIONS)} | toc.schemas
-    close = [match for name in names for match in difflib.get_close_matches(name.rpartition(".")[2], known, 2)]
+    close = [
+        match for name in names for match in difflib.get_close_matches(name.rpartition(".")[2], known, 2)
+    ]
     hint = f"Did you mean {', '.join(close)}?" if close else "`pgfleet show ID` lists the tables."
     return ConfigError(f"The backup has no {', '.join(names)}.", hint)
 

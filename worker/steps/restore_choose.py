@@ -21,7 +21,10 @@ from worker.steps.inventory import choose as choose_backup
 MANIFEST = "manifest.json"
 #: What a run's request may hold beside a RestoreRequest; never taken from a message (`worker.submit`).
 FILE, OUTPUT = "file", "output"
-_KINDS: Mapping[str, tuple[str, ...]] = {"restore": ("dump", "data"), "drill": ("dump", "data", "globals", "fingerprint")}
+_KINDS: Mapping[str, tuple[str, ...]] = {
+    "restore": ("dump", "data"),
+    "drill": ("dump", "data", "globals", "fingerprint"),
+}
 
 
 def restore_request(run: Run) -> RestoreRequest:
@@ -117,7 +120,9 @@ def _of_destinations(
         choice = choose_backup(context.adapters, wanted, destination=wanted.destination)
     except StorageError as error:
         raise as_download(error) from error
-    manifests = {alias: entry.manifest for alias, entry in choice.copies.items() if entry.manifest is not None}
+    manifests = {
+        alias: entry.manifest for alias, entry in choice.copies.items() if entry.manifest is not None
+    }
     if not manifests:
         return choice.backup_id, None, _unmanaged(choice)
     manifest = next(iter(manifests.values()))
@@ -126,7 +131,9 @@ def _of_destinations(
         if artifact.kind not in kinds:
             continue
         copies = [
-            alias for alias, other in manifests.items() if any(a.sha256 == artifact.sha256 for a in other.artifacts)
+            alias
+            for alias, other in manifests.items()
+            if any(a.sha256 == artifact.sha256 for a in other.artifacts)
         ]
         described = artifact.model_dump(mode="json", exclude={"parts"})
         artifacts.append(described | {"encrypted": manifest.encrypted, "copies": copies})
@@ -166,7 +173,9 @@ def _of_file(path: Path, kinds: tuple[str, ...]) -> tuple[str, Manifest | None, 
         size = file.stat().st_size if file.is_file() else -1
         if size != artifact.size:
             what = "is missing" if size < 0 else f"has {size} bytes instead of {artifact.size}"
-            raise DownloadFailed(f"{file} {what}.", "Take another copy; the manifest beside it says what belongs.")
+            raise DownloadFailed(
+                f"{file} {what}.", "Take another copy; the manifest beside it says what belongs."
+            )
         described = artifact.model_dump(mode="json", exclude={"parts"})
         artifacts.append(described | {"encrypted": manifest.encrypted, "copies": [], "path": str(file)})
     return manifest.backup_id, manifest, artifacts

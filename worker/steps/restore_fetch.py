@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from worker.core import parts
 from worker.core.backup import Manifest
@@ -19,7 +19,7 @@ from worker.steps.restore_choose import as_download, manifest_of
 from worker.storage.guarded import GuardedStore
 
 _CHUNK = 1024 * 1024
-#: About how long the vendor says a thaw takes, in hours: class → tier (Amazon S3 user guide, "Archive retrieval options").
+#: About how many hours a thaw takes: class → tier (Amazon S3 user guide, "Archive retrieval options").
 _THAW_HOURS = {
     "DEEP_ARCHIVE": {"Expedited": 12.0, "Standard": 12.0, "Bulk": 48.0},
     "GLACIER": {"Expedited": 1 / 12, "Standard": 5.0, "Bulk": 12.0},
@@ -49,7 +49,7 @@ def thaw(context: Context) -> Outcome:
 
 def _ensure_readable(context: Context, alias: str, key: str) -> None:
     """Raises Later while the object is in cold storage, after having asked for it."""
-    store: GuardedStore = context.adapters.store(alias)
+    store = cast(GuardedStore, context.adapters.store(alias))
     state = store.thaw_state(key)
     if state == "ready":
         return
@@ -81,7 +81,9 @@ def _preallocate(path: Path, size: int) -> None:
     durable_rename(partial, path)
 
 
-def _ranges(context: Context, artifact: dict[str, Any], manifest: Manifest | None) -> Iterator[dict[str, Any]]:
+def _ranges(
+    context: Context, artifact: dict[str, Any], manifest: Manifest | None
+) -> Iterator[dict[str, Any]]:
     found = next((a for a in manifest.artifacts if a.name == artifact["name"]), None) if manifest else None
     if found is not None and found.parts:
         for part in found.parts:
@@ -95,7 +97,7 @@ def _ranges(context: Context, artifact: dict[str, Any], manifest: Manifest | Non
 
 
 def fetch_part(context: Context) -> Outcome:
-    """Write one range into its place, from the nearest copy that has it right. The result says which, and what was wrong.
+    """Write one range into its place, from the nearest copy that has it right; the result says which.
 
     Raises DownloadFailed when no copy has it (retryable when one of them did not answer).
     """
@@ -197,7 +199,7 @@ def _source(context: Context, artifact: dict[str, Any]) -> Path:
 
 
 def _cipher(context: Context, artifact: dict[str, Any]) -> Path:
-    """Where the stored bytes go; under another name than the plain file, which an unencrypted artifact is named like."""
+    """Where the stored bytes go: an unencrypted artifact is named like its plain file."""
     return context.run_dir / f"{artifact['name']}.fetched"
 
 

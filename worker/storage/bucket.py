@@ -79,6 +79,11 @@ def _connect(destination: Destination, profile: Profile) -> S3Client:
         raise ConfigError(
             f"Destination {destination.alias} has no bucket.", "Set S3_BUCKET (bucket in the settings file)."
         )
+    if destination.ca_bundle is not None and not destination.ca_bundle.is_file():
+        raise ConfigError(
+            f"The ca_bundle of destination {destination.alias} is not there: {destination.ca_bundle}.",
+            "Correct the path, or remove the setting to use the system's certificates.",
+        )
     secret = destination.secret_key.get_secret_value() if destination.secret_key else None
     place = Place(destination.alias, destination.bucket, destination.endpoint or "Amazon S3")
     try:

@@ -200,8 +200,10 @@ def _unreachable(error: Exception) -> _Rule:
 
 
 def _tls_reason(error: Exception) -> str:
-    found = next((reason for reason in _chain(error) if getattr(reason, "verify_message", "")), None)
-    return str(getattr(found, "verify_message", "the handshake failed")).rstrip(".")
+    """OpenSSL's verdict on the certificate, or what the innermost error says."""
+    reasons = list(_chain(error))
+    verdict = next((text for reason in reasons if (text := getattr(reason, "verify_message", ""))), "")
+    return str(verdict or reasons[-1]).partition("\n")[0][:200].rstrip(".")
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

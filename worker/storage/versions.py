@@ -1,20 +1,21 @@
 """Deleting in a bucket that keeps versions or locks them.
 
 A plain delete in a versioned bucket only hides an object behind a marker: its bytes stay, and are paid for. So
-all versions are deleted, each only when no lock is known; a bucket with locks refuses by itself where we may
-not ask. Governance mode is never bypassed.
+all versions are deleted, and none when one of them is locked. An object that may be locked is not hidden
+either: a backup that cannot be deleted must stay listed. Governance mode is never bypassed.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
-from worker.errors import AccessDenied, ObjectLocked
+from worker.errors import AccessDenied, ObjectLocked, ObjectMissing
 from worker.storage.bucket import Bucket
 from worker.storage.failures import code_of
 from worker.storage.guarded import UNTIL_RELEASED
@@ -37,6 +38,21 @@ class _Version(NamedTuple):
     latest: bool
 
 
+class _Lock(NamedTuple):
+    """end and mode: of the retention, which may be over. known: false where we may not ask."""
+
+    end: datetime | None
+    mode: str
+    held: bool
+    known: bool
+
+    @property
+    def until(self) -> datetime | None:
+        if self.held:
+            return UNTIL_RELEASED
+        return self.end if self.end is not None and self.end > datetime.now(UTC) else None
+
+
 class Versions:
     """`mode`: the lock that new objects get, ``GOVERNANCE`` or ``COMPLIANCE``; "" for none."""
 
@@ -53,45 +69,34 @@ class Versions:
         return _state(answer and answer.get("ObjectLockConfiguration", {}), "ObjectLockEnabled")
 
     def delete(self, key: str) -> None:
-        """Idempotent. Raises ObjectLocked, and then the object is as it was."""
-        if self.versioning() != "on":
-            self._hide(key)
+        """Idempotent. Raises ObjectLocked and AccessDenied, and then the object can be read as before."""
+        if self.versioning() == "off":
+            self._delete(key)
             return
-        try:
-            found = list(self._of(key))
-        except AccessDenied:
-            self._hide(key)
+        found = self._found(key)
+        shown = [_Version("", marker=False, latest=True)]
+        sure = self._refuse_locked(key, found if found is not None else shown)
+        if found is not None and self._delete_all(key, found):
             return
-        kept = [version for version in found if not version.marker]
-        for version in kept:
-            until = self.until(key, version.id)
-            if until is not None:
-                raise _locked(key, self._bucket, until)
-        markers = [version.id for version in found if version.marker]
-        if len(kept) > 1 and not any(version.marker and version.latest for version in found):
-            markers.append(self._hide(key))  # else an older version would show while the newer ones go
-        try:
-            for version_id in [*(version.id for version in kept), *filter(None, markers)]:
-                self._delete(key, VersionId=version_id)
-        except AccessDenied:
-            # A key that may hide but not delete: a lifecycle rule of the bucket does the rest.
-            self._hide(key)
-            log.info("versions kept", extra={"action": "storage.versions_kept", "object": key})
+        if not sure:
+            raise AccessDenied(
+                f"The access key of {self._bucket.place.alias} may not delete {key}, nor ask if it is locked.",
+                "Give it s3:DeleteObjectVersion, s3:GetObjectRetention and s3:GetObjectLegalHold.",
+            )
+        # A key that may hide but not delete: a lifecycle rule of the bucket does the rest.
+        self._delete(key)
+        log.info("versions kept", extra={"action": "storage.versions_kept", "object": key})
 
-    def until(self, key: str, version: str = "") -> datetime | None:
+    def until(self, key: str) -> datetime | None:
         """The end of the retention, UNTIL_RELEASED under a legal hold, None without a lock in force."""
-        if self._held(key, version):
-            return UNTIL_RELEASED
-        end = self._retention(key, version).get("RetainUntilDate")
-        return end if end is not None and end > datetime.now(UTC) else None
+        return self._lock(key).until
 
     def extend(self, key: str, until: datetime) -> bool:
         if self.locking() == "off":
             return False
-        now = self._retention(key, "")
-        end = now.get("RetainUntilDate")
-        if end is None or end < until:
-            mode: Any = now.get("Mode") or self._mode or "GOVERNANCE"
+        lock = self._lock(key)
+        if lock.end is None or lock.end < until:
+            mode: Any = lock.mode or self._mode or "GOVERNANCE"
             with self._bucket.watch(key):
                 self._bucket.client.put_object_retention(
                     **self._bucket.target(key), Retention={"Mode": mode, "RetainUntilDate": until}
@@ -107,42 +112,64 @@ class Versions:
             )
         return True
 
-    def _of(self, key: str) -> Iterator[_Version]:
+    def _found(self, key: str) -> list[_Version] | None:
+        """All versions and markers; None where the access key may not list them."""
         full = self._bucket.target(key)["Key"]
-        for page in self._bucket.pages("list_object_versions", Prefix=full):
-            for group, marker in (("Versions", False), ("DeleteMarkers", True)):
-                for found in page.get(group, ()):
-                    if found["Key"] == full:
-                        yield _Version(found["VersionId"], marker, found.get("IsLatest", False))
+        try:
+            return [
+                _Version(found["VersionId"], group == "DeleteMarkers", bool(found.get("IsLatest")))
+                for page in self._bucket.pages("list_object_versions", Prefix=full)
+                for group in ("Versions", "DeleteMarkers")
+                for found in page.get(group, ())
+                if found["Key"] == full
+            ]
+        except AccessDenied:
+            return None
 
-    def _hide(self, key: str) -> str:
-        """A plain delete. The id of the marker that it left, if any."""
-        answer = self._delete(key)
-        return str(answer.get("VersionId", "")) if answer.get("DeleteMarker") else ""
+    def _refuse_locked(self, key: str, versions: Iterable[_Version]) -> bool:
+        """Raises ObjectLocked for a lock in force. False: we may not ask, so there may be one."""
+        if self.locking() == "off":
+            return True
+        sure = True
+        for version in versions:
+            if version.marker:
+                continue
+            with suppress(ObjectMissing):
+                lock = self._lock(key, version.id)
+                if lock.until is not None:
+                    raise _locked(key, self._bucket, lock.until)
+                sure = sure and lock.known
+        return sure
 
-    def _delete(self, key: str, **version: Any) -> dict[str, Any]:
+    def _delete_all(self, key: str, versions: Iterable[_Version]) -> bool:
+        """False when the access key may not. The one that shows goes last, so that no older one takes its place."""
+        try:
+            for version in sorted(versions, key=lambda version: version.latest):
+                self._delete(key, VersionId=version.id)
+        except AccessDenied:
+            return False
+        return True
+
+    def _delete(self, key: str, **version: Any) -> None:
         with self._bucket.watch(key):
             try:
-                return dict(self._bucket.client.delete_object(**self._bucket.target(key), **version))
+                self._bucket.client.delete_object(**self._bucket.target(key), **version)
             except ClientError as error:
                 if _says_locked(error):
                     raise _locked(key, self._bucket, None) from None
                 raise
 
-    def _retention(self, key: str, version: str) -> dict[str, Any]:
-        return dict(self._ask_about("get_object_retention", key, version).get("Retention", {}))
-
-    def _held(self, key: str, version: str) -> bool:
-        answer = self._ask_about("get_object_legal_hold", key, version)
-        return bool(answer.get("LegalHold", {}).get("Status") == "ON")
-
-    def _ask_about(self, operation: str, key: str, version: str) -> dict[str, Any]:
-        """{} also when we may not know."""
-        arguments: dict[str, Any] = {
-            **self._bucket.target(key),
-            **({"VersionId": version} if version else {}),
-        }
-        return self._ask(operation, key, **arguments) or {}
+    def _lock(self, key: str, version: str = "") -> _Lock:
+        which: dict[str, Any] = {**self._bucket.target(key)} | ({"VersionId": version} if version else {})
+        hold = self._ask("get_object_legal_hold", key, **which)
+        kept = self._ask("get_object_retention", key, **which)
+        retention = (kept or {}).get("Retention", {})
+        return _Lock(
+            end=retention.get("RetainUntilDate"),
+            mode=retention.get("Mode", ""),
+            held=(hold or {}).get("LegalHold", {}).get("Status") == "ON",
+            known=hold is not None and kept is not None,
+        )
 
     def _ask(self, operation: str, key: str = "", **arguments: Any) -> dict[str, Any] | None:
         """None when the access key may not ask; {} when there is nothing of the kind."""

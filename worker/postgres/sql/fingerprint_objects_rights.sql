@@ -17,7 +17,7 @@ thing AS (
            nspname = 'public' AS in_full, nspname::text AS nsp, NULL::text AS rel
     FROM nsp WHERE NOT is_member
     UNION ALL
-    SELECT kind, name, relowner, relacl, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END, false, nspname, relname
+    SELECT kind, name, relowner, relacl, CASE relkind WHEN 'S' THEN 's' ELSE 'r' END, false, home_nsp, home_rel
     FROM rel WHERE relkind <> 'c'
     UNION ALL
     SELECT kind, name, proowner, proacl, 'f', false, nspname, NULL FROM fn

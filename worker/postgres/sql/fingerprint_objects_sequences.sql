@@ -4,7 +4,7 @@ SELECT 'sequence' AS kind, r.name AS identity,
            'start ' || s.seqstart, 'increment ' || s.seqincrement, 'minimum ' || s.seqmin, 'maximum ' || s.seqmax,
            'cache ' || s.seqcache, CASE WHEN s.seqcycle THEN 'cycle' END,
            CASE d.deptype WHEN 'i' THEN 'identity of ' ELSE 'owned by ' END || o.name || '.' || quote_ident(a.attname)) AS definition,
-       coalesce(o.nspname, r.nspname)::text AS nsp, coalesce(o.relname, r.relname)::text AS rel
+       r.home_nsp::text AS nsp, r.home_rel::text AS rel
 FROM rel r
 JOIN pg_sequence s ON s.seqrelid = r.oid
 LEFT JOIN pg_depend d ON d.classid = 'pg_class'::regclass AND d.objid = r.oid AND d.deptype IN ('a', 'i')

@@ -1,0 +1,116 @@
+"""Is a restored database sound in itself? Foreign keys by query, indexes and tables by amcheck."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg.sql import SQL, Composed, Identifier
+
+from worker.core.drill import Check
+from worker.postgres.queries import query
+from worker.postgres.server import Connection
+
+
+class _Key(NamedTuple):
+    """A row of foreign_keys.sql."""
+
+    name: str
+    child_schema: str
+    child: str
+    parent_schema: str
+    parent: str
+    child_only: bool
+    parent_only: bool
+    columns: list[str]
+    parent_columns: list[str]
+    operators: list[list[str]]
+
+
+def foreign_keys(connection: Connection, alive: Callable[[], None]) -> list[Check]:
+    """Every validated one, asked and not trusted: rows whose parent is not there. Raises psycopg.Error."""
+    with connection.cursor(row_factory=class_row(_Key)) as cursor:
+        keys = cursor.execute(query("foreign_keys")).fetchall()
+    checks = []
+    for key in keys:
+        alive()
+        statement = _orphans(
+            Identifier(key.child_schema, key.child),
+            Identifier(key.parent_schema, key.parent),
+            key.child_only,
+            key.parent_only,
+            list(zip(key.columns, key.parent_columns, key.operators, strict=True)),
+        )
+        row = connection.execute(statement).fetchone()
+        orphans = row[0] if row else 0
+        checks.append(
+            Check(
+                kind="foreign key",
+                what=f"{key.child_schema}.{key.child}: {key.name}",
+                ok=orphans == 0,
+                expected="no row without its parent",
+                found=f"{orphans} rows without their parent" if orphans else "none",
+            )
+        )
+    return checks
+
+
+def _orphans(
+    child: Identifier,
+    parent: Identifier,
+    child_only: bool,
+    parent_only: bool,
+    columns: list[tuple[str, str, list[str]]],
+) -> Composed:
+    """A row with a NULL in its key has no parent to have (MATCH SIMPLE, and the whole key of MATCH FULL)."""
+    equal = SQL(" AND ").join(
+        SQL("p.{} OPERATOR({}.{}) c.{}").format(
+            Identifier(theirs), Identifier(operator[0]), SQL(operator[1]), Identifier(ours)
+        )
+        for ours, theirs, operator in columns
+    )
+    there = SQL(" AND ").join(SQL("c.{} IS NOT NULL").format(Identifier(ours)) for ours, _, _ in columns)
+    return SQL(
+        "SELECT count(*) FROM {}{} AS c WHERE {} AND NOT EXISTS (SELECT FROM {}{} AS p WHERE {})"
+    ).format(
+        SQL("ONLY " if child_only else ""), child, there, SQL("ONLY " if parent_only else ""), parent, equal
+    )
+
+
+def indexes(connection: Connection, alive: Callable[[], None]) -> tuple[list[Check], str]:
+    """B-trees and heaps by amcheck, and why there was none of it. Nothing of the extension stays."""
+    if connection.execute("SELECT FROM pg_available_extensions WHERE name = 'amcheck'").fetchone() is None:
+        return [], "The drill server has no amcheck."
+    checks = []
+    with connection.transaction(force_rollback=True):
+        connection.execute("CREATE SCHEMA pgfleet_amcheck")
+        try:
+            with connection.transaction():
+                connection.execute("CREATE EXTENSION amcheck SCHEMA pgfleet_amcheck")
+        except psycopg.errors.DuplicateObject:
+            return [], "The database has amcheck of its own, in a schema that is not known here."
+        for kind, name, oid in connection.execute(query("amcheck_relations")).fetchall():
+            alive()
+            found = _amcheck(connection, kind, oid)
+            checks.append(
+                Check(kind=kind, what=name, ok=not found, expected="sound (amcheck)", found=found or "sound")
+            )
+    return checks, ""
+
+
+def _amcheck(connection: Connection, kind: str, oid: int) -> str:
+    try:
+        with connection.transaction():
+            if kind == "index":
+                connection.execute("SELECT pgfleet_amcheck.bt_index_check(%s::oid::regclass, true)", [oid])
+                return ""
+            bad = connection.execute(
+                "SELECT msg FROM pgfleet_amcheck.verify_heapam(%s::oid::regclass) LIMIT 1", [oid]
+            ).fetchone()
+            return str(bad[0]) if bad else ""
+    except psycopg.OperationalError:
+        raise
+    except psycopg.Error as error:
+        return str(error).splitlines()[0]
