@@ -9,9 +9,9 @@ the recipients back, which bare gpg does not: "gpg + sync + sha256sum" is the sa
 from __future__ import annotations
 
 import argparse
-import hashlib
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import tempfile
@@ -24,6 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.core import human
+from worker.durable import hash_file
 from worker.gpg import Gpg
 
 MIB = 1024 * 1024
@@ -64,8 +65,10 @@ def bench(directory: Path, mib: int, rounds: int) -> None:
         subprocess.run(["sha256sum", target], check=True, capture_output=True)
 
     def pgfleet() -> None:
+        before = peak()
         encrypted = gpg.encrypt(source, target, [key])
-        seen.append((encrypted.sha256, target))
+        grown.append(peak() - before)
+        seen.append(encrypted.sha256)
 
     def python_gnupg() -> None:
         result = wrapper.encrypt_file(
@@ -73,7 +76,8 @@ def bench(directory: Path, mib: int, rounds: int) -> None:
         )
         assert result.ok, result.stderr
 
-    seen: list[tuple[str, Path]] = []
+    seen: list[str] = []
+    grown: list[int] = []
     variants = {
         "gpg": bare_gpg,
         "gpg + sync + sha256sum": by_hand,
@@ -82,10 +86,11 @@ def bench(directory: Path, mib: int, rounds: int) -> None:
     }
     took = measure(variants, target, rounds, seen)
     show(took, mib, rounds)
+    print(f"peak memory of this process grew by {human.size(max(grown))} while pgfleet encrypted")
 
 
 def measure(
-    variants: dict[str, Callable[[], None]], target: Path, rounds: int, seen: list[tuple[str, Path]]
+    variants: dict[str, Callable[[], None]], target: Path, rounds: int, seen: list[str]
 ) -> dict[str, list[tuple[float, float]]]:
     took: dict[str, list[tuple[float, float]]] = {name: [] for name in variants}
     for _ in range(rounds + 1):  # the first round warms up
@@ -96,9 +101,13 @@ def measure(
             variant()
             took[name].append((time.perf_counter() - began, cpu() - worked))
             if seen:
-                sha256, path = seen.pop()
-                assert hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+                assert hash_file(target)[1] == seen.pop()
     return {name: seconds[1:] for name, seconds in took.items()}
+
+
+def peak() -> int:
+    """Bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def cpu() -> float:
@@ -132,7 +141,7 @@ def gnupg_version() -> str:
 
 
 def make_key(home: Path) -> None:
-    argv = ["gpg", "--homedir", home, "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
+    argv = ["gpg", "--homedir", str(home), "--batch", "--pinentry-mode", "loopback", "--passphrase", ""]
     name = "Bench <bench@example.org>"
     subprocess.run([*argv, "--quick-gen-key", name, "future-default"], check=True, capture_output=True)
     subprocess.run(["gpgconf", "--homedir", home, "--kill", "gpg-agent"], check=True)

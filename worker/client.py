@@ -11,7 +11,7 @@ is a row in the ledger before anything is sent, so it is not lost when the broke
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -21,8 +21,8 @@ from kombu.exceptions import OperationalError
 
 from worker import flows
 from worker.broker import make_app
-from worker.core.requests import parse
-from worker.errors import PgfleetError
+from worker.core.requests import RestoreRequest, parse
+from worker.errors import ConfigError, PgfleetError
 from worker.ledger import Ledger
 from worker.ledger.model import NewRun, Run
 
@@ -54,6 +54,28 @@ class BackupView:
     copies: tuple[Mapping[str, Any], ...]
 
 
+@dataclass(frozen=True)
+class RestoreView:
+    """What a restore came to. `kept_as`: what the replaced database is called now. sizes in bytes.
+
+    `checks`: ``{"name", "ok", "detail", "note"}`` each. Of a dry run, `plan` says what would happen.
+    """
+
+    id: str
+    state: str
+    backup_id: str | None
+    target: str | None
+    restored_as: str | None
+    kept_as: str | None
+    restored_bytes: int | None
+    seconds: float | None
+    phases: Mapping[str, float]
+    checks: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...]
+    plan: Mapping[str, Any] | None
+    error: Mapping[str, Any] | None
+
+
 class WaitTimeout(PgfleetError):
     """The run had not ended in time; it goes on."""
 
@@ -72,6 +94,57 @@ class Client:
         parse("backup", payload)
         key = idempotency_key and f"backup:{database}:{idempotency_key}"
         return self._submit(NewRun("backup", database, payload, self._name, key))
+
+    def request_restore(
+        self,
+        database: str,
+        *,
+        backup: str = "latest",
+        before: datetime | None = None,
+        destination: str | None = None,
+        target: str | None = None,
+        as_name: str | None = None,
+        replace: bool = False,
+        confirm: str = "",
+        drop_old: bool = False,
+        tables: Sequence[str] = (),
+        schemas: Sequence[str] = (),
+        dry_run: bool = False,
+        idempotency_key: str | None = None,
+    ) -> RunView:
+        """Ask for a restore of `database`; returns at once. The same key again gives the same run.
+
+        backup: an id, ``latest`` or ``latest-proven``; `before` (aware) is for the last two. target: the alias of a
+        server in the workers' configuration, else the database's own. as_name: the database to make there. A
+        `replace` of the live one needs its name in `confirm`, and a target that allows it: else the run fails with
+        exit code 3. Raises ConfigError for a request that makes no sense.
+        """
+        payload = {
+            "requested_by": self._name,
+            "idempotency_key": idempotency_key,
+            "database": database,
+            "backup": backup,
+            "before": before and before.isoformat(),
+            "destination": destination,
+            "target": target,
+            "as_name": as_name,
+            "replace": replace,
+            "confirm": confirm,
+            "drop_old": drop_old,
+            "tables": list(tables),
+            "schemas": list(schemas),
+            "dry_run": dry_run,
+        }
+        request = RestoreRequest.from_payload(payload)
+        key = idempotency_key and f"restore:{database}:{idempotency_key}"
+        return self._submit(NewRun("restore", database, request.to_payload(), self._name, key))
+
+    def restored(self, run_id: str) -> RestoreView:
+        """What a restore came to. Raises RunNotFound, ConfigError for a run that is no restore."""
+        run = self._ledger.run(run_id)
+        if run.kind != "restore":
+            raise ConfigError(f"Run {run_id} is a {run.kind}, not a restore.", "Ask for it with run().")
+        return _restore_view(run)
 
     def run(self, run_id: str) -> RunView:
         """Raises RunNotFound."""
@@ -126,6 +199,25 @@ def _view(run: Run) -> RunView:
         _time(run.created_at),
         _time(run.ended_at) if run.ended_at else None,
         run.open,
+    )
+
+
+def _restore_view(run: Run) -> RestoreView:
+    result = run.result
+    return RestoreView(
+        run.id,
+        run.state,
+        run.backup_id,
+        result.get("target"),
+        result.get("restored_as"),
+        result.get("kept_as"),
+        result.get("restored_bytes"),
+        result.get("seconds"),
+        dict(result.get("phases", {})),
+        tuple(result.get("checks", ())),
+        tuple(result.get("notes", ())),
+        dict(result) if result.get("dry_run") else None,
+        run.error,
     )
 
 

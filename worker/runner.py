@@ -145,7 +145,7 @@ def _failed(adapters: Adapters, claim: Claim, error: Exception) -> PgfleetError:
     logger.log(
         logging.WARNING if outcome == "retry" else logging.ERROR,
         known.message,
-        extra={"action": outcome, "hint": known.hint, "error": type(error).__name__, "retry_in": retry_in},
+        extra={"action": outcome, "hint": known.hint, "kind": type(error).__name__, "retry_in": retry_in},
         exc_info=error if not isinstance(error, PgfleetError) else None,
     )
     return known

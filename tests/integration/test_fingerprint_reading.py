@@ -215,7 +215,7 @@ def test_many_and_large_and_sparse_objects(scratch: MakeScratch, tmp_path: Path)
     before.sql(
         f"SELECT lo_from_bytea(0, i::text::bytea) FROM generate_series(1, {OBJECTS_PER_RANGE + 5}) i",
         f"SELECT lo_from_bytea(2, decode(repeat('ab', {PIECE}), 'hex'))",  # exactly one piece
-        f"SELECT lo_from_bytea(3, decode(repeat('cd', {66 * PIECE} + 1), 'hex'))",  # further than one query
+        f"SELECT lo_from_bytea(3, decode(repeat('cd', {18 * PIECE} + 1), 'hex'))",  # further than one query
         "SELECT lo_create(4)",
         f"SELECT lo_put(4, {3 * PIECE} + 5, 'behind holes')",
         "SELECT lo_create(5)",
@@ -227,7 +227,7 @@ def test_many_and_large_and_sparse_objects(scratch: MakeScratch, tmp_path: Path)
     assert expected.large_objects.by_oid == {}  # too many to be listed
 
     for change in (
-        f"SELECT lo_put(3, {66 * PIECE}, '\\xce')",
+        f"SELECT lo_put(3, {18 * PIECE}, '\\xce')",
         f"SELECT lo_put(4, {PIECE}, '\\x01')",
         "SELECT lo_put(5, 0, '\\x00')",
         f"SELECT lo_truncate64(lo_open(2, x'60000'::int), {PIECE} - 1)",

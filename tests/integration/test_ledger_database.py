@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -19,6 +20,9 @@ from ledger_scenes import due, maybe, start, step, take, wait_until
 
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.ledger import Ledger, NewRun, NewStep, RunEnd
+
+if TYPE_CHECKING:
+    from ledger_fixtures import Server
 
 pytest_plugins = ["ledger_fixtures"]
 only_postgresql = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -104,10 +108,9 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text().startswith("not a database")
 
 
-@only_postgresql
-def test_a_user_without_rights_is_told(ledger_url: str) -> None:
-    execute(ledger_url, "CREATE ROLE nobody_special LOGIN")
-    ledger = Ledger(ledger_url.replace("user=postgres", "user=nobody_special"))
+def test_a_user_without_rights_is_told(ledger_server: Server) -> None:
+    ledger_server.execute("CREATE ROLE stranger LOGIN")
+    ledger = Ledger(ledger_server.url("postgres").replace("user=postgres", "user=stranger"))
     with pytest.raises(ConfigError, match="permission denied") as caught:
         ledger.migrate()
     assert caught.value.hint

@@ -9,17 +9,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from worker import here as here_mode
 from worker.cli import render
-from worker.ledger.model import Run
+from worker.core import human
+from worker.ledger.model import Run, Step
 from worker.steps.context import Adapters
 
 POLL_SECONDS = 0.4
+_PATIENCE_SECONDS = 5.0
+_ALIVE_SECONDS = 45.0
 
 
 def follow(adapters: Adapters, run: Run, *, here: bool = False, quiet: bool = False) -> Run:
@@ -86,7 +89,7 @@ def _poll(adapters: Adapters, run_id: str, alive: threading.Thread | None, show:
         time.sleep(POLL_SECONDS)
 
 
-def _picture(adapters: Adapters, run: Run) -> Table:
+def _picture(adapters: Adapters, run: Run) -> Group:
     table = Table(box=None, pad_edge=False)
     for heading in ("", "step", "where", "parts", "bytes", "rate", "time"):
         table.add_column(heading, justify="left" if heading in ("", "step", "where") else "right")
@@ -94,21 +97,56 @@ def _picture(adapters: Adapters, run: Run) -> Table:
         table.add_row(*row)
     table.title = Text(f"{run.kind} of {run.database}, run {run.id}: {run.state}", style="bold")
     table.title_justify = "left"
-    return table
+    return Group(table, *(Text(line, style="yellow") for line in troubles(adapters, run)))
+
+
+def troubles(adapters: Adapters, run: Run) -> list[str]:
+    """What holds an open run up: attempts that failed and are made again, or nobody to do the work."""
+    if not run.open:
+        return []
+    lines = [
+        f"{step.name}{f' to {step.branch}' if step.branch else ''}: {_reason(step)}"
+        for step in adapters.ledger.waiting(run.id)
+    ]
+    if run.state == "queued" and not run.here and time.time() - run.created_at > _PATIENCE_SECONDS:
+        alive = adapters.ledger.workers(alive_within=_ALIVE_SECONDS)
+        first = next(iter(adapters.ledger.steps(run.id)))
+        if not any(first.queue in worker.queues for worker in alive):
+            lines.append(
+                f"No worker takes queue {first.queue!r}. Start one: celery -A worker.app worker -Q {first.queue}"
+                " (or do without: --here)."
+            )
+    return lines
+
+
+def _reason(step: Step) -> str:
+    again = max(0.0, (step.next_attempt_at or 0.0) - time.time())
+    message = step.data.get("waiting_for") or (step.error or {}).get("message", "put off")
+    tries = f", attempt {step.attempts} of {step.max_attempts}" if step.error else ""
+    return f"{message} Again in {human.duration(again)}{tries}."
 
 
 class _Lines:
-    """One line when a step begins or ends: readable in a log."""
+    """One line when a step begins or ends, and when something holds it up: readable in a log."""
 
     def __init__(self, adapters: Adapters) -> None:
         self._adapters = adapters
-        self._said: set[tuple[str, str, str]] = set()
+        self._said: set[tuple[str, ...]] = set()
 
     def show(self, run: Run) -> None:
         for row in self._adapters.ledger.progress(run.id):
             state = render.state_of(row)
-            mark = (row["name"], row["branch"], state)
-            if state == "waiting" or mark in self._said:
-                continue
-            self._said.add(mark)
-            click.echo(f"{render.clock(time.time())} {render.progress_line(row, state)}")
+            if (
+                state != "waiting"
+                and not row["name"].endswith(".sweep")
+                and self._new(row["name"], row["branch"], state)
+            ):
+                click.echo(f"{render.clock(time.time())} {render.progress_line(row, state)}")
+        for line in troubles(self._adapters, run):
+            if self._new(line.partition(" Again in ")[0]):
+                click.echo(f"{render.clock(time.time())} {line}")
+
+    def _new(self, *mark: str) -> bool:
+        fresh = mark not in self._said
+        self._said.add(mark)
+        return fresh

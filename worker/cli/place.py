@@ -14,9 +14,9 @@ from worker.steps.context import Adapters
 
 
 def settings(*, quiet: bool = True) -> Settings:
-    """The settings, with logging set up: a command at a terminal shows warnings, not every event."""
+    """The settings, with logging set up: a command shows progress instead of every event."""
     loaded = load()
-    log.setup(loaded.log_format, "WARNING" if quiet and loaded.log_level == "INFO" else loaded.log_level)
+    log.setup(loaded.log_format, "ERROR" if quiet and loaded.log_level == "INFO" else loaded.log_level)
     return loaded
 
 

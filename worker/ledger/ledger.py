@@ -116,6 +116,11 @@ class Ledger:
             yield from page
             after = page[-1].id
 
+    def waiting(self, run_id: str, limit: int = 3) -> list[Step]:
+        """Steps that wait for their next attempt: `error`, or ``data["waiting_for"]``, says why."""
+        with self._database.read() as conn:
+            return steps.waiting(conn, run_id, limit)
+
     def progress(self, run_id: str) -> list[dict[str, Any]]:
         """{name, branch, total, done, running, failed, skipped, bytes_done, bytes_total, started_at,
         ended_at} for each name and branch of the present generation.

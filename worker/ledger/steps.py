@@ -9,6 +9,7 @@ from sqlalchemy import ColumnElement, and_, case, func, select
 from sqlalchemy.engine import Connection
 
 from worker.ledger import rows
+from worker.ledger.clock import now
 from worker.ledger.model import Step
 from worker.ledger.schema import runs, steps
 
@@ -73,3 +74,15 @@ def progress(conn: Connection, run_id: str) -> Iterator[dict[str, Any]]:
     )
     for row in conn.execute(query):
         yield {**row._mapping, "bytes_done": int(row.bytes_done), "bytes_total": int(row.bytes_total)}
+
+
+def waiting(conn: Connection, run_id: str, limit: int) -> list[Step]:
+    """Steps of the present generation that were put off and wait for their next attempt, soonest first."""
+    query = (
+        select(steps)
+        .join(runs, current())
+        .where(steps.c.run_id == run_id, steps.c.state == "due", steps.c.next_attempt_at > now())
+        .order_by(steps.c.next_attempt_at)
+        .limit(limit)
+    )
+    return [rows.step(row) for row in conn.execute(query)]

@@ -64,8 +64,8 @@ def change_one_row(connection: Connection, plan: Plan, number: int) -> Changed:
         alone = [chunk.model_copy(update={"table": 0}) for chunk in chunks]
         only = plan.model_copy(update={"tables": (table,), "chunks": tuple(alone)})
         sums = [(chunk, read_chunk(connection, only, chunk)) for chunk in alone]
-        (changed,), _, _ = combine(only, sums)
-    return Changed(change, changed)
+        tables = combine(only, sums)[0]
+    return Changed(change, tables[0])
 
 
 def _change(connection: Connection, table: TablePlan, *, content: bool) -> str:

@@ -9,7 +9,7 @@ from worker.postgres.server import Connection
 OBJECTS_PER_RANGE = 1000
 #: Part of the algorithm: an object is hashed in pieces of this size.
 PIECE = 1024 * 1024
-PIECES_PER_QUERY = 64
+PIECES_PER_QUERY = 16
 
 
 def ranges(connection: Connection) -> list[tuple[int, int | None, int]]:

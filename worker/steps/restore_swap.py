@@ -116,11 +116,13 @@ def undo(context: Context) -> Outcome:
 
 
 def drop_old(context: Context) -> Outcome:
-    """Drop the database that a replace kept, for good."""
+    """Drop for good the database that a replace has kept, or the one that an undo has."""
     target, live, run_id = _of_replace(context)
     kept = before_name(live, run_id)
-    if not targets.drop(target, kept) and context.step.attempts == 1:
-        raise _gone(target, kept)
+    if not targets.drop(target, kept):
+        kept = undone_name(live, run_id)
+        if not targets.drop(target, kept) and context.step.attempts == 1:
+            raise _gone(target, before_name(live, run_id))
     result = {"finished": run_id, "target": target.alias, "dropped": kept}
     return Outcome(result, end="succeeded", run_result=result)
 
