@@ -21,10 +21,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from worker.core import human
-from worker.durable import durable_rename, durable_write, hash_file
+from worker.durable import durable_write
 from worker.errors import ConfigError, SpoolFull
-
-__all__ = ["Spool", "SpooledRun", "durable_rename", "durable_write", "hash_file"]
 
 _ID_FILE = ".pgfleet-spool"
 _ID = re.compile(r"[a-z0-9]{4,32}")

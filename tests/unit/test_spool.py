@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.durable import replacing
+from worker.durable import durable_rename, durable_write, hash_file, replacing
 from worker.errors import Cancelled, ConfigError, SpoolFull
-from worker.spool import Spool, durable_rename, durable_write, hash_file
+from worker.spool import Spool
 
 
 @pytest.fixture

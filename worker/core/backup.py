@@ -183,7 +183,7 @@ class Manifest(Value):
 
 
 def _first_problem(error: ValueError) -> str:
-    errors: list[dict[str, Any]] = getattr(error, "errors", lambda: [])()
+    errors: list[dict[str, Any]] = getattr(error, "errors", list)()
     if not errors:
         return str(error).splitlines()[0]
     first = errors[0]

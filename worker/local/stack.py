@@ -94,6 +94,7 @@ class Stack:
             "DB_PASSWORD": self.postgres.password,
             "S3_ENDPOINT": self.s3.endpoint,
             "S3_BUCKET": BUCKET,
+            "S3_PROFILE": "seaweedfs",
             "S3_ACCESS_KEY": self.s3.access_key,
             "S3_SECRET_KEY": self.s3.secret_key,
             "BACKUP_DIR": str(self.path / "backups"),

@@ -17,8 +17,8 @@ from worker.gpg import Gpg
 from worker.ledger import Ledger
 from worker.ledger.model import Claim, Run, RunState, Step
 from worker.spool import Spool
-from worker.storage import ObjectStore
 from worker.storage.connect import open_store
+from worker.storage.guarded import GuardedStore
 
 
 class Adapters:
@@ -27,7 +27,8 @@ class Adapters:
     def __init__(self, settings: Settings, ledger: Ledger | None = None) -> None:
         self.settings = settings
         self._ledger = ledger
-        self._stores: dict[str, ObjectStore] = {}
+        self._stores: dict[str, GuardedStore] = {}
+        self._catalogs: dict[str, Catalog] = {}
         self._lock = threading.Lock()
 
     @cached_property
@@ -58,14 +59,16 @@ class Adapters:
         except KeyError:
             raise _unknown("destination", alias, self.settings.destinations) from None
 
-    def store(self, alias: str) -> ObjectStore:
+    def store(self, alias: str) -> GuardedStore:
         with self._lock:
             if alias not in self._stores:
                 self._stores[alias] = open_store(self.destination(alias))
             return self._stores[alias]
 
     def catalog(self, alias: str) -> Catalog:
-        return Catalog(self.store(alias))
+        store = self.store(alias)
+        with self._lock:
+            return self._catalogs.setdefault(alias, Catalog(store))
 
 
 def open_ledger(settings: Settings) -> Ledger:

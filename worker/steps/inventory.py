@@ -51,9 +51,10 @@ def list_all(
 
 
 def _in_progress(adapters: Adapters) -> list[str]:
-    """Backups that are being uploaded now; an empty list when the ledger is away, as on the day of the disaster."""
+    """Backups that were never sealed, or not yet; none when the ledger is away, as on the day of the disaster."""
+    unsealed = ("queued", "running", "failed", "cancelled")
     try:
-        runs = adapters.ledger.runs(kind="backup", states=("queued", "running"))
+        runs = adapters.ledger.runs(kind="backup", states=unsealed, limit=200)
     except PgfleetError:
         return []
     return [run.backup_id for run in runs if run.backup_id]

@@ -32,18 +32,13 @@ def restore_request(run: Run) -> RestoreRequest:
 
 
 def target_of(adapters: Adapters, alias: str | None, database: str) -> Target:
-    """The target called `alias`; without one, the server that `database` is on. Raises ConfigError."""
-    settings = adapters.settings
-    if alias is not None and alias in settings.targets:
-        return settings.targets[alias]
-    source = settings.databases.get(alias or database)
-    if source is not None:
-        server = source.model_dump(include=set(Target.model_fields) - {"alias", "database"})
-        return Target.model_validate({**server, "alias": source.alias, "database": source.name})
-    names = ", ".join(sorted({*settings.targets, *settings.databases})) or "none"
+    """The target called `alias`; without one that of `database`, its own server. Raises ConfigError."""
+    known = adapters.settings.targets
+    if (alias or database) in known:
+        return known[alias or database]
     raise ConfigError(
         f"There is no target called {alias or database!r} here.",
-        f"Configured: {names} (targets are [targets.ALIAS] tables of the settings file).",
+        f"Configured: {', '.join(sorted(known)) or 'none'} (the databases, and [targets.ALIAS] tables).",
     )
 
 

@@ -1,0 +1,48 @@
+"""Whatever a database can hold comes back as it was: definitions by pg_dump, content by checksum."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.conftest import PostgresOf
+from tests.restore_scene import Scene, content_of, drop_zoo, make_roles, make_zoo, schema_of
+from tests.services import KeyPair
+
+
+def _same(scene: Scene, restored: str) -> None:
+    client = max(scene.source, scene.target, key=lambda server: server.major)
+    before, after = (
+        schema_of(client, scene.source, scene.database),
+        schema_of(client, scene.target, restored),
+    )
+    assert len(before) > 300
+    assert "\n".join(difflib.unified_diff(before, after, lineterm="", n=1)) == ""
+    assert content_of(scene.source, scene.database) == content_of(scene.target, restored)
+
+
+@pytest.fixture(params=[(15, 15), (16, 16), (17, 17), (18, 18), (16, 17), (15, 18)], ids=lambda p: f"{p[0]}to{p[1]}")
+def zoo(
+    request: pytest.FixtureRequest, postgres_of: PostgresOf, tmp_path: Path, gpg_keys: KeyPair
+) -> Iterator[Scene]:
+    source, target = (postgres_of(major) for major in request.param)
+    scene = Scene(tmp_path, source, target, "zoo", gpg_keys)
+    make_zoo(source, "zoo")
+    with target.connect() as connection:
+        make_roles(connection)
+    for folder in ("near", "far"):
+        (tmp_path / folder).mkdir()
+    yield scene
+    drop_zoo(source, "zoo")
+    for name in scene.databases():
+        drop_zoo(target, name)
+
+
+def test_every_kind_of_object(zoo: Scene) -> None:
+    zoo.backup()
+    result = zoo.restored(as_name='Zoo "back" ✓')
+    assert result["notes"] == []
+    _same(zoo, 'Zoo "back" ✓')
+    assert not zoo.litter()

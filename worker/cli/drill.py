@@ -1,0 +1,105 @@
+"""``pgfleet drill``: prove that a backup restores to the database that it was taken from."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from worker.cli import place
+from worker.cli.follow import follow
+from worker.cli.show_run import describe, exit_code
+from worker.core import human
+from worker.ledger.model import Run
+from worker.owner import me
+from worker.submit import submit
+
+_STYLE = {"proven": ("✓", "green"), "refuted": ("✗", "red"), "could_not_run": ("?", "yellow")}
+
+
+@click.command()
+@click.argument("backup", default="latest", metavar="[ID|latest|latest-proven]")
+@click.option("--database", help="Whose latest backup; needed when several databases are configured.")
+@click.option("--destination", help="Which copy; the nearest good one when left out.")
+@click.option("--before", help="The latest backup before this time (ISO 8601, with its time zone).")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Parallel jobs of pg_restore.")
+@click.option("--wait/--no-wait", default=True, help="Wait for the verdict (default), or return at once.")
+@click.option("--here", is_flag=True, help="Do the whole drill in this process: no broker, no workers.")
+@click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON object.")
+def drill(
+    backup: str,
+    database: str | None,
+    destination: str | None,
+    before: str | None,
+    jobs: int | None,
+    wait: bool,
+    here: bool,
+    as_json: bool,
+) -> int:
+    """Restore a backup into a throwaway server, compare it with the fingerprint of its source, and report.
+
+    Exit codes: 0 proven, 1 general, 2 missing dependency, 3 configuration, 4 download failed, 5 decryption failed,
+    6 restore failed, 7 refuted or nothing to compare with, 8 proven, but slower than the recovery time target.
+    """
+    found = place.adapters_here() if here else place.adapters()
+    wanted = {"backup": backup, "database": database, "destination": destination, "before": before, "jobs": jobs}
+    payload = {name: value for name, value in wanted.items() if value is not None}
+    (run,) = submit(found, "drill", payload, requested_by=place.requester(), here=me() if here else "")
+    if not here:
+        place.send_due(found.settings, found, run.id)
+        if not wait:
+            said = f"Run {run.id} for {run.database} is {run.state}. Follow it with: pgfleet runs --follow"
+            click.echo(json.dumps({"run_id": run.id, "state": run.state}) if as_json else said)
+            return 0
+    ended = follow(found, run, here=here, quiet=as_json)
+    if as_json:
+        click.echo(json.dumps(described(describe(found, ended), ended)))
+    else:
+        say(ended)
+    return exit_code(ended) or 0
+
+
+def described(shown: dict[str, Any], run: Run) -> dict[str, Any]:
+    """The run with what a drill is asked for on top."""
+    result = run.result
+    return shown | {
+        "verdict": result.get("verdict", "could_not_run"),
+        "rto_seconds": result.get("rto_seconds"),
+        "differences": result.get("differences", []),
+        "report": result.get("report"),
+    }
+
+
+def say(run: Run) -> None:
+    """The verdict, what it rests on, what is wrong, and where the report is."""
+    result, verdict = run.result, run.result.get("verdict", "could_not_run")
+    mark, colour = _STYLE[verdict]
+    proven = verdict == "proven"
+    where = f" in {result['destination']}" if result.get("destination") else ""
+    click.secho(f"{mark} {run.backup_id or run.database}{where}: {verdict}", fg=colour, bold=True, err=not proven)
+    compared = result.get("compared")
+    if compared:
+        click.echo(
+            f"  compared: {compared['rows']:,} rows in {compared['tables']} tables, {compared['checksums']} checksums, "
+            f"{compared['objects']} schema objects, {compared['sequences']} sequences",
+            err=not proven,
+        )
+    if result.get("control", {}).get("ok"):
+        control = result["control"]
+        click.echo(f"  control:  {control['change']} in {control['table']}: the comparison failed, as it must")
+    if compared:
+        allowed = human.duration(result["rto_target_seconds"])
+        click.echo(f"  recovery: {human.duration(result['rto_seconds'])} of {allowed} allowed", err=not proven)
+    for difference in result.get("differences", []):
+        click.echo(
+            f"  {difference['kind']} {difference['what']}: {difference['expected'][:100]} at the backup, "
+            f"{difference['found'][:100]} in the copy",
+            err=True,
+        )
+    if run.error is not None:
+        click.secho(f"Error: {run.error['message']}", fg="red", err=True)
+        if run.error.get("hint"):
+            click.secho(f"Hint:  {run.error['hint']}", fg="yellow", err=True)
+    if result.get("report"):
+        click.echo(f"  report:   {result['report']}", err=not proven)

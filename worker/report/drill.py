@@ -1,0 +1,82 @@
+"""A drill's evidence record as a document for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from markupsafe import Markup
+
+from worker.core import human
+from worker.core.drill import Phase
+from worker.report.pictures import Past, timeline, trend
+
+_SENTENCE = {
+    "proven": "This backup restores to the database that it was taken from.",
+    "refuted": "What this backup restores to is not the database that it was taken from.",
+    "could_not_run": "This drill came to no verdict. It says nothing about the backup.",
+}
+_LABEL = {"proven": "Proven", "refuted": "Refuted", "could_not_run": "Could not run"}
+
+
+class Report(NamedTuple):
+    markdown: str
+    html: str
+
+
+def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
+    """record: as `worker.steps.drill_report` makes it. past: earlier drills of the database, oldest first."""
+    rto = record["rto"]
+    phases = [Phase.model_validate(phase) for phase in rto["phases"]]
+    own = Past(_moment(record["at"], short=True), rto["seconds"], record["verdict"])
+    values = {
+        "record": record,
+        "sentence": _SENTENCE[record["verdict"]],
+        "label": _LABEL[record["verdict"]],
+        "phases": phases,
+        "exceeded": rto["seconds"] > rto["target_seconds"],
+        "timeline": Markup(timeline(phases, rto["seconds"])),  # noqa: S704 - its texts are escaped
+        "trend": Markup(trend([*past, own], rto["target_seconds"])),  # noqa: S704
+        "drills": len(past) + 1,
+    }
+    environment = _environment()
+    return Report(
+        environment.get_template("drill.md.j2").render(values),
+        environment.get_template("drill.html.j2").render(values),
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("worker.report"),
+        autoescape=select_autoescape(("html.j2",)),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        number=_number, duration=human.duration, size=human.size, moment=_moment, cell=_cell, short=_short
+    )
+    return environment
+
+
+def _number(value: float) -> str:
+    """Groups of three, by a narrow space."""
+    return f"{value:,}".replace(",", "\u202f")
+
+
+def _moment(text: str, short: bool = False) -> str:
+    at = datetime.fromisoformat(text)
+    return f"{at:%Y-%m-%d}" if short else f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _cell(value: object) -> str:
+    """Text for a cell of a Markdown table."""
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _short(text: object, length: int = 300) -> str:
+    line = str(text)
+    return line if len(line) <= length else f"{line[: length - 1]}…"
