@@ -100,7 +100,9 @@ path = "{self.root}/far"
 
     def restore(self, env: Mapping[str, str] | None = None, **request: Any) -> Run:
         """A restore of the latest backup into `there`, unless the request says something else."""
-        return self.work(self.adapters(**(env or {})), "restore", {"target": "there", "database": self.database, **request})
+        return self.work(
+            self.adapters(**(env or {})), "restore", {"target": "there", "database": self.database, **request}
+        )
 
     def restored(self, **request: Any) -> dict[str, Any]:
         """The result of a restore that went well."""
@@ -120,7 +122,9 @@ path = "{self.root}/far"
     def databases(self) -> set[str]:
         """Of the target, without those that every server has."""
         with self.target.connect() as connection:
-            found = connection.execute("SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'")
+            found = connection.execute(
+                "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"
+            )
             return {str(row[0]) for row in found}
 
     def litter(self) -> set[str]:
@@ -131,13 +135,25 @@ path = "{self.root}/far"
         )
 
 
+def connect(server: Postgres, name: str) -> psycopg.Connection[Any]:
+    """To a database of any name."""
+    return psycopg.connect(
+        host=server.host,
+        port=server.port,
+        user=server.user,
+        password=server.password,
+        dbname=name,
+        autocommit=True,
+    )
+
+
 def make_zoo(server: Postgres, name: str) -> None:
     """The database with every kind of object, and its roles."""
     with server.connect() as connection:
         make_roles(connection)
         connection.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(name)))
     parts = {"role": Identifier(ROLE), "quoted": Identifier(QUOTED), "db": Identifier(name)}
-    with server.connect(name) as connection:
+    with connect(server, name) as connection:
         script = SQL(ZOO).format(**parts).as_string(connection)  # type: ignore[arg-type]
         for statement in re.split(r";\n(?=[A-Z])", script):
             connection.execute(statement.encode())
@@ -151,7 +167,7 @@ def make_roles(connection: psycopg.Connection[Any]) -> None:
 
 def drop_zoo(server: Postgres, name: str) -> None:
     """DROP DATABASE refuses while a subscription is there."""
-    with server.connect(name) as connection:
+    with connect(server, name) as connection:
         own = "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
         for (subscription,) in connection.execute(own).fetchall():
             connection.execute(SQL("DROP SUBSCRIPTION {}").format(Identifier(str(subscription))))
@@ -164,15 +180,19 @@ def schema_of(client: Postgres, server: Postgres, name: str) -> list[str]:
         "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
         "PGDATABASE": name,
     }  # fmt: skip
-    done = start([str(client.bin_dir / "pg_dump"), "--schema-only", "--create"], env=env, stdout_limit=64 * 2**20)
+    done = start(
+        [str(client.bin_dir / "pg_dump"), "--schema-only", "--create"], env=env, stdout_limit=64 * 2**20
+    )
     assert done.returncode == 0, done.stderr
-    text = done.stdout.decode().replace(name, "DATABASE_NAME").replace('"DATABASE_NAME"', "DATABASE_NAME")
+    text = done.stdout.decode()
+    for spelling in ('"' + name.replace('"', '""') + '"', name):
+        text = text.replace(spelling, "THE_DATABASE")
     return [line for line in text.splitlines() if not _OWN_WORDS.match(line)]
 
 
 def content_of(server: Postgres, name: str) -> dict[str, str]:
     """A checksum of the rows of each relation, of each sequence and of the large objects, in PostgreSQL's own text."""
-    with server.connect(name) as connection:
+    with connect(server, name) as connection:
         connection.execute("SET timezone = 'UTC'; SET row_security = off; SET extra_float_digits = 3")
         relations = connection.execute(
             "SELECT n.nspname, c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
@@ -195,6 +215,6 @@ def content_of(server: Postgres, name: str) -> dict[str, str]:
 
 
 def tables(server: Postgres, name: str, statements: Sequence[str]) -> None:
-    with server.connect(name) as connection:
+    with connect(server, name) as connection:
         for statement in statements:
             connection.execute(statement.encode())

@@ -5,6 +5,8 @@
     verify   verify ─▶ verify_part × N ─▶ attest ─▶ conclude
     restore  choose ─▶ (thaw ─▶ fetch_part × N ─▶ decrypt) × artifacts ─▶ check ─▶ prepare ─▶ globals ─▶ load
              ─▶ finish ─▶ swap ─▶ conclude, and then record and sweep
+    drill    choose … check ─▶ provision ─▶ roles ─▶ load ─▶ fingerprint ─▶ fingerprint_chunk × N ─▶ compare ─▶ control
+             ─▶ conclude, whatever failed; and then sweep  └ examine ────────────────────────────┘
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
 under ``copy/<destination>/`` is undone. Each copy is a branch of its own: what fails in one leaves the others alone.
@@ -154,20 +156,32 @@ def _restore(request: Result) -> list[NewStep]:
     ]
 
 
-def _after_choose(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+def _after_choose(step: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    branch = step.branch  # a drill's: what fails there is a verdict
     for artifact in result["artifacts"]:
         name = artifact["name"]
+        if branch:  # it is about one copy: another one must not stand in for it
+            artifact = artifact | {"copies": artifact["copies"][:1]}
         group, data = f"fetch/{name}/", {"artifact": artifact}
-        yield NewStep("restore.thaw", name, queue="spool", group=group, data=data)
-        yield NewStep("restore.decrypt", name, queue="spool", group="plain/", needs=group, data=data)
-    yield NewStep("restore.check", queue="spool", needs="*", data={"managed": result["managed"]})
+        yield NewStep("restore.thaw", name, queue="spool", group=group, branch=branch, data=data)
+        yield NewStep(
+            "restore.decrypt", name, queue="spool", group="plain/", needs=group, branch=branch, data=data
+        )
+    yield NewStep(
+        "restore.check", queue="spool", needs="plain/", branch=branch, data={"managed": result["managed"]}
+    )
 
 
 def _after_thaw(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
     for part in parts:
         data = {**result, **part}
         yield NewStep(
-            "restore.fetch_part", f"{step.key}#{part['number']}", queue="spool", group=step.group, data=data
+            "restore.fetch_part",
+            f"{step.key}#{part['number']}",
+            queue="spool",
+            group=step.group,
+            branch=step.branch,
+            data=data,
         )
 
 
@@ -176,6 +190,47 @@ def _after_check(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewS
         yield NewStep("restore.prepare", queue="spool", data={"globals": result["globals"]})
     elif result["kind"] == "fetch":
         yield NewStep("restore.deliver", queue="spool", data={"check": dict(result)})
+    elif result["kind"] == "drill":
+        yield _drill_step("drill.provision", {})
+
+
+# --- drill ----------------------------------------------------------------------------------------------------------
+
+
+def _drill(_: Result) -> list[NewStep]:
+    """All of it is one branch, so that a failure skips the rest of it and the run ends with a verdict."""
+    return [
+        NewStep("restore.choose", queue="restore", branch="drill"),
+        NewStep("drill.conclude", queue="restore", needs="*"),
+        NewStep("drill.sweep", queue="spool", always=True, max_attempts=20),
+    ]
+
+
+def _drill_step(name: str, data: Result, *, key: str = "", group: str = "", needs: str = "") -> NewStep:
+    return NewStep(name, key, queue="spool", group=group, needs=needs, branch="drill", data=data)
+
+
+def _after_provision(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    yield _drill_step("drill.roles", {"plan": result["plan"]})
+
+
+def _after_roles(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    yield _drill_step("drill.load", {"plan": result["plan"]})
+
+
+def _after_drill_load(_: Step, __: Result, ___: Iterable[Result]) -> Iterator[NewStep]:
+    yield _drill_step("drill.fingerprint", {}, group="read/")
+    yield _drill_step("drill.examine", {}, group="read/")
+    yield _drill_step("drill.compare", {}, group="compare/", needs="read/")
+    yield _drill_step("drill.control", {}, needs="compare/")
+
+
+def _after_drill_fingerprint(_: Step, __: Result, chunks: Iterable[Result]) -> Iterator[NewStep]:
+    for chunk in chunks:
+        yield _drill_step("drill.fingerprint_chunk", chunk, key=str(chunk["number"]), group="read/")
+
+
+# --- restore, after the check -----------------------------------------------------------------------------------------
 
 
 def _after_prepare(step: Step, result: Result, _: Iterable[Result]) -> Iterator[NewStep]:
@@ -195,6 +250,7 @@ _FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {
     "backup": _backup,
     "verify": _verify_run,
     "restore": _restore,
+    "drill": _drill,
 }
 _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]] = {
     "backup.dump": _after_dump,
@@ -210,8 +266,13 @@ _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewSte
     "restore.load": _then("restore.finish", "spool"),
     "restore.finish": _then("restore.swap", "restore"),
     "restore.swap": _then("restore.conclude", "control"),
+    "drill.provision": _after_provision,
+    "drill.roles": _after_roles,
+    "drill.load": _after_drill_load,
+    "drill.fingerprint": _after_drill_fingerprint,
 }
 _KEPT: Mapping[RunKind, tuple[str, ...]] = {
     "backup": ("backup.dump", "backup.conclude", "backup.sweep"),
     "restore": ("restore.choose", "restore.record", "restore.sweep"),
+    "drill": ("restore.choose", "drill.conclude", "drill.sweep"),
 }

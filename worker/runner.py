@@ -26,6 +26,10 @@ from worker.ledger.model import Claim
 from worker.owner import me
 from worker.steps import (
     conclude,
+    drill_examine,
+    drill_fingerprint,
+    drill_report,
+    drill_server,
     dump,
     encrypt,
     restore_check,
@@ -75,6 +79,16 @@ STEPS: Mapping[str, Callable[[Context], Outcome]] = {
     "restore.drop_old": restore_swap.drop_old,
     "restore.record": restore_end.record,
     "restore.sweep": restore_end.sweep,
+    "drill.provision": drill_server.provision,
+    "drill.roles": drill_server.roles,
+    "drill.load": drill_server.load,
+    "drill.fingerprint": drill_fingerprint.plan_reading,
+    "drill.fingerprint_chunk": drill_fingerprint.read,
+    "drill.examine": drill_examine.examine,
+    "drill.compare": drill_fingerprint.compare_copy,
+    "drill.control": drill_fingerprint.control,
+    "drill.conclude": drill_report.conclude,
+    "drill.sweep": drill_server.sweep,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from worker import flows
 from worker.core.backup import parse_id
-from worker.core.requests import LATEST, BackupRequest, Request, RestoreRequest, VerifyRequest, parse
+from worker.core.requests import LATEST, BackupRequest, DrillRequest, Request, RestoreRequest, VerifyRequest, parse
 from worker.errors import BackupNotFound, ConfigError, RunNotFound
 from worker.ledger.model import NewRun, Run
 from worker.steps import restore_choose
@@ -37,6 +37,8 @@ def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, he
             return [_verify_run(adapters, request, who, here)]
         case RestoreRequest():
             return [_restore_run(adapters, request, who, here)]
+        case DrillRequest():
+            return [_drill_run(adapters, request, who, here)]
         case _:
             raise ConfigError(f"A {kind} cannot be asked for here.", "")
 
@@ -69,6 +71,12 @@ def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: st
     payload = {**request.to_payload(), "requested_by": who, **local}
     key = request.idempotency_key and f"restore:{database}:{request.idempotency_key}"
     return NewRun("restore", database, payload, who, key, here=here)
+
+
+def _drill_run(adapters: Adapters, request: DrillRequest, who: str, here: str) -> NewRun:
+    database = request.database or _database_of(adapters, request.backup)
+    key = request.idempotency_key and f"drill:{database}:{request.idempotency_key}"
+    return NewRun("drill", database, {**request.to_payload(), "requested_by": who}, who, key, here=here)
 
 
 def _database_of(adapters: Adapters, backup: str) -> str:

@@ -22,7 +22,7 @@ from worker.submit import submit
 
 logger = logging.getLogger("pgfleet.tasks")
 
-ENTRIES = ("backup", "restore", "verify")
+ENTRIES = ("backup", "restore", "drill", "verify")
 
 
 class _Process:

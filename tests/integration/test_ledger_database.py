@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import stat
 import subprocess
@@ -17,10 +16,15 @@ import psycopg
 import pytest
 from ledger_scenes import due, maybe, start, step, take, wait_until
 
+from tests.services import Database
 from worker.errors import ConfigError, LedgerUnavailable
 from worker.ledger import Ledger, NewRun, NewStep, RunEnd
 
 pytest_plugins = ["ledger_fixtures"]
+CUT_CONNECTIONS = """
+    SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+    WHERE datname = current_database() AND application_name LIKE 'pgfleet%'
+"""
 only_postgresql = pytest.mark.parametrize("ledger_url", ["postgresql"], indirect=True)
 
 
@@ -60,12 +64,9 @@ def test_migrating_again_changes_nothing(ledger: Ledger) -> None:
 
 @pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
 def test_many_processes_migrate_at_once(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    if kind == "sqlite":
-        url = f"sqlite:///{tmp_path}/ledger.sqlite"
-    else:
-        server = request.getfixturevalue("ledger_server")
-        server.execute(f"CREATE DATABASE migrations_{os.getpid()}")
-        url = server.url(f"migrations_{os.getpid()}")
+    url = f"sqlite:///{tmp_path}/ledger.sqlite"
+    if kind == "postgresql":
+        url = request.getfixturevalue("database").dsn
     ledger = Ledger(url)
     children = [get_context("fork").Process(target=ledger.migrate) for _ in range(6)]
     for child in children:
@@ -105,11 +106,15 @@ def test_a_file_that_is_no_ledger_is_told(tmp_path: Path) -> None:
 
 
 def test_a_user_without_rights_is_told(database: Database) -> None:
-    ledger_server.execute("CREATE ROLE stranger LOGIN")
-    ledger = Ledger(ledger_server.url("postgres").replace("user=postgres", "user=stranger"))
+    role = f"role_{database.name}"
+    with database.connect() as conn:
+        conn.execute(f"CREATE ROLE {role} LOGIN PASSWORD 's3cret'".encode())
+    server = database.server
+    ledger = Ledger(f"postgresql://{role}:s3cret@{server.host}:{server.port}/{database.name}")
     with pytest.raises(ConfigError, match="permission denied") as caught:
         ledger.migrate()
     assert caught.value.hint
+    assert "s3cret" not in str(caught.value)
     ledger.close()
 
 
@@ -238,7 +243,7 @@ def test_a_connection_that_was_cut_is_replaced(ledger: Ledger, ledger_url: str) 
     run = start(ledger, NewStep("dump"))
     execute(
         ledger_url,
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgfleet%'",
+        CUT_CONNECTIONS,
     )
     assert ledger.run(run.id) == run
 
@@ -260,7 +265,7 @@ def test_losing_the_connection_in_the_middle_is_retryable(ledger: Ledger, ledger
             if number == 1500:
                 execute(
                     ledger_url,
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'pgfleet%'",
+                    CUT_CONNECTIONS,
                 )
             yield NewStep("part", str(number))
 

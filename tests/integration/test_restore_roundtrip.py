@@ -28,21 +28,21 @@ def zoo(
     request: pytest.FixtureRequest, postgres_of: PostgresOf, tmp_path: Path, gpg_keys: KeyPair
 ) -> Iterator[Scene]:
     source, target = (postgres_of(major) for major in request.param)
-    scene = Scene(tmp_path, source, target, "zoo", gpg_keys)
-    make_zoo(source, "zoo")
+    scene = Scene(tmp_path, source, target, "menagerie", gpg_keys)
+    make_zoo(source, "menagerie")
     with target.connect() as connection:
         make_roles(connection)
     for folder in ("near", "far"):
         (tmp_path / folder).mkdir()
     yield scene
-    drop_zoo(source, "zoo")
+    drop_zoo(source, "menagerie")
     for name in scene.databases():
         drop_zoo(target, name)
 
 
 def test_every_kind_of_object(zoo: Scene) -> None:
     zoo.backup()
-    result = zoo.restored(as_name='Zoo "back" ✓')
+    result = zoo.restored(as_name='Back "home" ✓')
     assert result["notes"] == []
-    _same(zoo, 'Zoo "back" ✓')
+    _same(zoo, 'Back "home" ✓')
     assert not zoo.litter()

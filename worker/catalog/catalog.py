@@ -93,6 +93,14 @@ class Catalog:
             self._reader.keep(info for files in grouped for info in files.objects)
         return sorted(entries, key=lambda entry: (entry.at, entry.backup_id), reverse=True)
 
+    def entry(self, backup_id: str, in_progress: Collection[str] = ()) -> Entry | None:
+        """One copy as `entries` tells it, read now; None when nothing of it is stored."""
+        owner, at = parse_id(backup_id)
+        files = Files(backup_id, owner, at)
+        for name, info in self._of(backup_id):
+            files.add(name, info)
+        return judge(self._reader, files, in_progress, datetime.now(UTC)) if files.objects else None
+
     def forget(self, backup_id: str) -> None:
         """Delete a backup: its manifest first, its evidence last. Idempotent; a stranger's object is not touched.
 

@@ -57,6 +57,8 @@ def _fleet(console: Console, stack: Stack) -> None:
     _pgfleet(console, stack, "list")
     _title(console, "What that backup is")
     _pgfleet(console, stack, "show", _newest(stack))
+    _title(console, "Proven: restored into a throwaway server, and compared with its source")
+    _pgfleet(console, stack, "drill", "latest")
     _title(console, "The bucket, seen by any S3 client")
     console.print(_objects(stack))
     _title(console, "Who did it: Celery tasks, as Flower saw them")

@@ -27,7 +27,7 @@ _STYLE = {"proven": ("✓", "green"), "refuted": ("✗", "red"), "could_not_run"
 @click.option("--wait/--no-wait", default=True, help="Wait for the verdict (default), or return at once.")
 @click.option("--here", is_flag=True, help="Do the whole drill in this process: no broker, no workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON object.")
-def drill(
+def drill(  # noqa: PLR0917 - one a command-line option
     backup: str,
     database: str | None,
     destination: str | None,
@@ -43,7 +43,13 @@ def drill(
     6 restore failed, 7 refuted or nothing to compare with, 8 proven, but slower than the recovery time target.
     """
     found = place.adapters_here() if here else place.adapters()
-    wanted = {"backup": backup, "database": database, "destination": destination, "before": before, "jobs": jobs}
+    wanted = {
+        "backup": backup,
+        "database": database,
+        "destination": destination,
+        "before": before,
+        "jobs": jobs,
+    }
     payload = {name: value for name, value in wanted.items() if value is not None}
     (run,) = submit(found, "drill", payload, requested_by=place.requester(), here=me() if here else "")
     if not here:
@@ -77,7 +83,9 @@ def say(run: Run) -> None:
     mark, colour = _STYLE[verdict]
     proven = verdict == "proven"
     where = f" in {result['destination']}" if result.get("destination") else ""
-    click.secho(f"{mark} {run.backup_id or run.database}{where}: {verdict}", fg=colour, bold=True, err=not proven)
+    click.secho(
+        f"{mark} {run.backup_id or run.database}{where}: {verdict}", fg=colour, bold=True, err=not proven
+    )
     compared = result.get("compared")
     if compared:
         click.echo(
@@ -87,10 +95,14 @@ def say(run: Run) -> None:
         )
     if result.get("control", {}).get("ok"):
         control = result["control"]
-        click.echo(f"  control:  {control['change']} in {control['table']}: the comparison failed, as it must")
+        click.echo(
+            f"  control:  {control['change']} in {control['table']}: the comparison failed, as it must"
+        )
     if compared:
         allowed = human.duration(result["rto_target_seconds"])
-        click.echo(f"  recovery: {human.duration(result['rto_seconds'])} of {allowed} allowed", err=not proven)
+        click.echo(
+            f"  recovery: {human.duration(result['rto_seconds'])} of {allowed} allowed", err=not proven
+        )
     for difference in result.get("differences", []):
         click.echo(
             f"  {difference['kind']} {difference['what']}: {difference['expected'][:100]} at the backup, "

@@ -13,7 +13,7 @@ _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
       | (?P<string>[eE]?'(?:[^'\\]|''|\\.)*')
       | (?P<quoted>"(?:[^"]|"")*")
-      | (?P<word>[^\W\d][\w$]*)
+      | (?P<word>[\w$]+)
       | (?P<other>.)""",
     re.VERBOSE | re.DOTALL,
 )

@@ -222,14 +222,14 @@ def _sqlite(path: Path | None) -> Engine:
 
 
 def _write_ahead(conn: sqlite3.Connection) -> None:
-    """The first to open the file switches it; SQLite fails that at once, whatever the timeout, while others look."""
+    """The first to open the file switches it; while others look at it that fails at once, whatever the timeout."""
     deadline = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             conn.execute("PRAGMA journal_mode = WAL")
             return
-        except sqlite3.OperationalError:
-            if time.monotonic() > deadline:
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
 

@@ -122,8 +122,9 @@ _partial("steps_hint_of_run", undone(), steps.c.run_id, steps.c.hint_at, steps.c
 _partial("steps_undone", undone(), steps.c.run_id, steps.c.generation, steps.c.group_path)
 # Who works.
 _partial("steps_leased", steps.c.lease_until.is_not(None), steps.c.run_id, steps.c.lease_until)
-# Steps by name, a page at a time.
-Index("steps_listed", steps.c.run_id, steps.c.generation, steps.c.name, steps.c.id)
+# Steps of a run, all or by name, a page at a time.
+Index("steps_of_run", steps.c.run_id, steps.c.generation, steps.c.id)
+Index("steps_by_name", steps.c.run_id, steps.c.generation, steps.c.name, steps.c.id)
 
 jobs = Table(
     "jobs",

@@ -91,15 +91,10 @@ def trend(past: Sequence[Past], target_seconds: float) -> str:
 
     parts = [_svg(_WIDTH, _TREND_HEIGHT, "Recovery time of each drill, against the target")]
     parts.append(f'<line class="axis" x1="{left}" y1="{bottom}" x2="{right}" y2="{bottom}"/>')
-    parts.append(
-        f'<line class="target" x1="{left}" y1="{y(target_seconds):.1f}" x2="{right}" y2="{y(target_seconds):.1f}"/>'
-    )
-    parts.append(
-        f'<text class="tick" x="{left - 8}" y="{y(target_seconds) + 4:.1f}" text-anchor="end">target</text>'
-    )
-    parts.append(
-        f'<text class="tick" x="{right}" y="{y(target_seconds) - 6:.1f}" text-anchor="end">{human.duration(target_seconds)}</text>'
-    )
+    line, allowed = y(target_seconds), human.duration(target_seconds)
+    parts.append(f'<line class="target" x1="{left}" y1="{line:.1f}" x2="{right}" y2="{line:.1f}"/>')
+    parts.append(f'<text class="tick" x="{left - 8}" y="{line + 4:.1f}" text-anchor="end">target</text>')
+    parts.append(f'<text class="tick" x="{right}" y="{line - 6:.1f}" text-anchor="end">{allowed}</text>')
     points = " ".join(f"{x(number):.1f},{y(one.seconds):.1f}" for number, one in enumerate(past))
     parts.append(f'<polyline class="line" points="{points}"/>')
     every = max(1, math.ceil(len(past) / 8))

@@ -42,9 +42,10 @@ class Adapters:
     @cached_property
     def gpg(self) -> Gpg:
         gpg = Gpg(self.settings.gpg_home)
-        for directory in (self.settings.gpg_keys_dir, self.settings.gpg_private_keys_dir):
-            if directory is not None:
-                gpg.import_keys(directory)
+        if self.settings.gpg_keys_dir is not None:
+            gpg.import_keys(self.settings.gpg_keys_dir, public_only=True)
+        if self.settings.gpg_private_keys_dir is not None:
+            gpg.import_keys(self.settings.gpg_private_keys_dir)
         return gpg
 
     def database(self, alias: str) -> Database:

@@ -99,9 +99,7 @@ def _record(
         "server": {
             "source": manifest.server.version if manifest else "",
             "drill": server.get("version", ""),
-            "kind": "a throwaway server"
-            if server.get("alias", THROWAWAY) == THROWAWAY
-            else f"target {server['alias']}",
+            "kind": _server_kind(server.get("alias", THROWAWAY)),
         },
         "rto": measured.model_dump(),
         "mode": compared.get("mode", ""),
@@ -130,6 +128,10 @@ def _record(
         "pgfleet": __version__,
         "signed_by": "",
     }
+
+
+def _server_kind(alias: str) -> str:
+    return "a throwaway server" if alias == THROWAWAY else f"target {alias}"
 
 
 def _difference(check: Check) -> Record:

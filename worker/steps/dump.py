@@ -90,14 +90,10 @@ def _expected_bytes(context: Context, database_bytes: int) -> int:
 
 
 def _described(context: Context, archives: list[Archive], directory: Path) -> list[dict[str, Any]]:
-    """stem, kind, size and SHA-256 of each file to encrypt."""
-    kinds: list[tuple[str, ArtifactKind]] = [
-        (archive.stem, "dump" if archive.stem == "dump" else "data") for archive in archives
-    ]
-    if (directory / GLOBALS).exists():
-        kinds.append((GLOBALS, "globals"))
-    if (directory / FINGERPRINT).exists():
-        kinds.append((FINGERPRINT, "fingerprint"))
+    """stem, kind, size and SHA-256 of each file to encrypt: a dump that stands alone is never one of ours."""
+    small: list[tuple[str, ArtifactKind]] = [(GLOBALS, "globals"), (FINGERPRINT, "fingerprint")]
+    kinds = [(stem, kind) for stem, kind in small if (directory / stem).exists()]
+    kinds += [(archive.stem, "dump" if archive.stem == "dump" else "data") for archive in archives]
     described = []
     for stem, kind in kinds:
         size, sha256 = hash_file(directory / stem, stop=context.stop)

@@ -9,7 +9,7 @@ from typing import Any
 from worker.config.model import Target
 from worker.core import keys
 from worker.core.backup import Manifest
-from worker.core.requests import DrillRequest, RestoreRequest
+from worker.core.requests import LATEST, DrillRequest, OfOneBackup, RestoreRequest
 from worker.durable import durable_write
 from worker.errors import BackupNotFound, ConfigError, DownloadFailed, PgfleetError, StorageError
 from worker.ledger.model import Run
@@ -112,15 +112,17 @@ def _of_destinations(
     context: Context, wanted: RestoreRequest | DrillRequest, kinds: tuple[str, ...]
 ) -> tuple[str, Manifest | None, list[dict[str, Any]]]:
     try:
-        choice = choose_backup(context.adapters, wanted, destination=wanted.destination)
+        choice = _choice(context.adapters, wanted)
+        manifests = {
+            alias: entry.manifest for alias, entry in choice.copies.items() if entry.manifest is not None
+        }
+        if not manifests:
+            return choice.backup_id, None, _unmanaged(choice)
+        manifest = context.adapters.catalog(next(iter(manifests))).manifest(
+            choice.backup_id
+        )  # with its parts
     except StorageError as error:
         raise as_download(error) from error
-    manifests = {
-        alias: entry.manifest for alias, entry in choice.copies.items() if entry.manifest is not None
-    }
-    if not manifests:
-        return choice.backup_id, None, _unmanaged(choice)
-    manifest = next(iter(manifests.values()))
     artifacts = []
     for artifact in manifest.artifacts:
         if artifact.kind not in kinds:
@@ -133,6 +135,24 @@ def _of_destinations(
         described = artifact.model_dump(mode="json", exclude={"parts"})
         artifacts.append(described | {"encrypted": manifest.encrypted, "copies": copies})
     return choice.backup_id, manifest, artifacts
+
+
+def _choice(adapters: Adapters, wanted: RestoreRequest | DrillRequest) -> Choice:
+    """The backup that is meant. Its damaged copies come last: a part that is bad in one may be good in the other."""
+    try:
+        good = choose_backup(adapters, wanted, destination=wanted.destination)
+    except BackupNotFound:
+        if wanted.backup in LATEST:
+            raise
+        good = Choice(wanted.backup, {})
+    exactly = OfOneBackup(backup=good.backup_id)
+    every = choose_backup(adapters, exactly, destination=wanted.destination, usable=False)
+    damaged = {
+        alias: e for alias, e in every.copies.items() if e.state == "damaged" and e.manifest is not None
+    }
+    if not good.copies and not damaged:
+        return choose_backup(adapters, wanted, destination=wanted.destination)  # for what it says
+    return Choice(good.backup_id, good.copies | damaged)
 
 
 def _unmanaged(choice: Choice) -> list[dict[str, Any]]:

@@ -1,0 +1,95 @@
+"""``pgfleet evidence``: what was recorded of a backup's drills and verifications, and whether its signatures hold."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from worker.cli import place
+from worker.core.evidence import signed_text
+from worker.core.keys import EvidenceKind
+from worker.core.requests import VerifyRequest
+from worker.errors import BackupNotFound, PgfleetError, ValidationFailed
+from worker.steps.context import Adapters
+from worker.steps.inventory import choose
+
+KINDS = ("verify", "drill", "scrub", "restore", "hold")
+
+
+@click.group()
+def evidence() -> None:
+    """Records beside the backups: verifications, drills, restores."""
+
+
+@evidence.command("list")
+@click.argument("backup_id")
+@click.option("--kind", type=click.Choice(KINDS), help="Only records of this kind.")
+@click.option("--destination", help="Only the copy in this destination.")
+@click.option("--json", "as_json", is_flag=True, help="Print the whole records, as one JSON array.")
+def list_evidence(backup_id: str, kind: EvidenceKind | None, destination: str | None, as_json: bool) -> int:
+    """List what was recorded of BACKUP_ID, oldest first."""
+    found = _records(place.adapters(), backup_id, destination, kind)
+    if as_json:
+        click.echo(json.dumps([{"destination": alias, **record} for alias, record in found]))
+        return 0
+    for alias, record in found:
+        said = record.get("verdict") or ("ok" if record.get("ok") else "not ok")
+        signed = f", signed by {record['signed_by']}" if record.get("signature") else ""
+        click.echo(f"{record['at']}  {alias}  {record['kind']}: {said}{signed}")
+    return 0
+
+
+@evidence.command("verify")
+@click.argument("backup_id")
+@click.option("--destination", help="Only the copy in this destination.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON array of what was checked.")
+def verify_evidence(backup_id: str, destination: str | None, as_json: bool) -> int:
+    """Check the signature of each drill record of BACKUP_ID.
+
+    Exit codes: 0 all are signed and good, 1 no such backup, 7 one is not signed, was changed, or has no drill.
+    """
+    found = place.adapters()
+    checked = [
+        _checked(found, alias, record) for alias, record in _records(found, backup_id, destination, "drill")
+    ]
+    if not checked:
+        raise ValidationFailed(f"No drill of {backup_id} is recorded.", f"Run one: pgfleet drill {backup_id}")
+    if as_json:
+        click.echo(json.dumps(checked))
+    for one in checked if not as_json else ():
+        what = f"{one['at']}  {one['destination']}  drill, {one['verdict']}"
+        if one["ok"]:
+            click.secho(f"✓ {what}: signed by {one['signed_by']}", fg="green")
+        else:
+            click.secho(f"✗ {what}: {one['problem']}", fg="red", err=True)
+    return 0 if all(one["ok"] for one in checked) else ValidationFailed.exit_code
+
+
+def _records(
+    adapters: Adapters, backup_id: str, destination: str | None, kind: EvidenceKind | None
+) -> list[tuple[str, dict[str, Any]]]:
+    """(destination, record) over all copies, oldest first. Raises BackupNotFound."""
+    wanted = VerifyRequest.from_payload({"backup": backup_id})
+    choice = choose(adapters, wanted, destination=destination, usable=False)
+    if not choice.copies:
+        raise BackupNotFound(f"There is no backup {backup_id}.", "`pgfleet list` shows what there is.")
+    records = [
+        (alias, record)
+        for alias in choice.copies
+        for record in adapters.catalog(alias).evidence(choice.backup_id, kind)
+    ]
+    return sorted(records, key=lambda pair: str(pair[1].get("at")))
+
+
+def _checked(adapters: Adapters, alias: str, record: dict[str, Any]) -> dict[str, Any]:
+    said = {"destination": alias, "at": record.get("at"), "verdict": record.get("verdict")}
+    signature = record.get("signature")
+    if not signature:
+        return said | {"ok": False, "signed_by": None, "problem": "it is not signed (PGFLEET_SIGNING_KEY)"}
+    try:
+        key = adapters.gpg.verify_signature(signed_text(record), str(signature).encode())
+    except PgfleetError as error:
+        return said | {"ok": False, "signed_by": None, "problem": error.message}
+    return said | {"ok": True, "signed_by": key, "problem": None}

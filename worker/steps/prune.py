@@ -1,0 +1,252 @@
+"""Decide which copies of one database may go, in every destination: read, judge, say why. Nothing is removed here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from worker.catalog import Catalog, Entry
+from worker.core import keys, plan_text
+from worker.core.cost import early_delete_note
+from worker.core.requests import CleanupRequest
+from worker.core.retention import Candidate, Verdict, decide, too_large
+from worker.errors import ObjectMissing, PgfleetError, StorageUnavailable
+from worker.steps.context import Adapters, Context, Outcome
+from worker.steps.inventory import Listed, list_all
+from worker.storage.guarded import UNTIL_RELEASED, GuardedStore
+
+_CLOCK_TOLERANCE = timedelta(hours=1)
+_THREADS = 8
+PLAN_TOO_LARGE = "PlanTooLarge"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One copy and what is to become of it. `cost`: what deleting it now still pays for."""
+
+    destination: str
+    entry: Entry
+    verdict: Verdict
+    cost: str | None
+
+    @property
+    def row(self) -> dict[str, Any]:
+        return plan_text.row(self.destination, self.verdict, self.cost)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What there is and what may go; and the destinations that could not be listed."""
+
+    copies: list[Judged]
+    failures: dict[str, PgfleetError]
+
+    def relied_on(self, destination: str, minimum: int) -> list[str]:
+        """The backups whose staying lets others go there: the newest good ones, and the newest proven one."""
+        staying = [
+            copy.verdict.candidate
+            for copy in self.copies
+            if copy.destination == destination and copy.verdict.keep and copy.verdict.candidate.good
+        ]
+        proven = [copy for copy in staying if copy.proven_at is not None]
+        return list(dict.fromkeys(copy.backup_id for copy in [*staying[: max(1, minimum)], *proven[:1]]))
+
+
+def plan(context: Context) -> Outcome:
+    """Judge every copy of the run's database. A dry run and a plan that is too large end here."""
+    request = cast(CleanupRequest, context.request("cleanup"))
+    settings, database = context.settings, context.database
+    now = datetime.now(UTC)
+    found = survey(
+        context.adapters, database.alias, now, clock_jumped=clock_jumped(context, now), check=context.check
+    )
+    wanted = [copy for copy in found.copies if request.destination in (None, copy.destination)]
+    failures = {
+        alias: error for alias, error in found.failures.items() if request.destination in (None, alias)
+    }
+    if failures and not wanted:
+        first = next(iter(failures.values()))
+        raise PgfleetError(first.message, first.hint)
+    rows = [copy.row for copy in wanted]
+    result: dict[str, Any] = {
+        "plan": rows,
+        "failures": {alias: [error.message, error.hint] for alias, error in failures.items()},
+        "destinations": [
+            alias
+            for alias in settings.destinations
+            if alias not in found.failures and request.destination in (None, alias)
+        ],
+    }
+    if request.dry_run:
+        totals = plan_text.totals(rows)
+        return Outcome(result, end="succeeded", run_result={"dry_run": True, "destinations": totals})
+    every = [copy.verdict for copy in found.copies]
+    if too_large(every, settings.cleanup_max_fraction) and not request.force:
+        message, hint = plan_text.too_large_message(
+            (copy.row for copy in found.copies), database.alias, settings.cleanup_max_fraction
+        )
+        error = {
+            "type": PLAN_TOO_LARGE,
+            "message": message,
+            "hint": hint,
+            "exit_code": 1,
+            "step": context.step.name,
+        }
+        return Outcome(result, end="failed", run_result={"destinations": plan_text.totals(rows)}, error=error)
+    return Outcome(result, _removals(found, wanted, database.retention.minimum))
+
+
+def _removals(found: Survey, wanted: Sequence[Judged], minimum: int) -> Iterator[dict[str, Any]]:
+    relied = {
+        alias: found.relied_on(alias, minimum) for alias in dict.fromkeys(copy.destination for copy in wanted)
+    }
+    for copy in wanted:
+        if not copy.verdict.keep:
+            yield {
+                "destination": copy.destination,
+                "backup_id": copy.entry.backup_id,
+                "bytes": copy.verdict.candidate.size,
+                "relies_on": relied[copy.destination],
+            }
+
+
+def clock_jumped(context: Context, now: datetime) -> bool:
+    """Whether this host's clock disagrees with the ledger's, or something happened in the future.
+
+    A bucket needs no check: S3 refuses requests whose time is off by more than 15 minutes.
+    """
+    step = context.step
+    ledgers = (step.lease_until or now.timestamp()) - context.claim.lease_seconds  # when it was claimed
+    if abs(now.timestamp() - ledgers) > _CLOCK_TOLERANCE.total_seconds():
+        return True
+    last = context.ledger.runs(limit=1)
+    return bool(last) and last[0].created_at > now.timestamp() + _CLOCK_TOLERANCE.total_seconds()
+
+
+def survey(
+    adapters: Adapters,
+    database: str,
+    now: datetime,
+    *,
+    clock_jumped: bool = False,
+    check: Any = lambda: None,
+) -> Survey:
+    """Every copy of `database` and its verdict at `now`. `check` raises when the work has to end.
+
+    Raises ConfigError; a destination that does not answer is among the failures.
+    """
+    listed, failures = list_all(adapters, database=database)
+    configured = adapters.database(database)
+    unseen = [alias for alias in configured.destinations if alias in failures]
+    copies: list[Judged] = []
+    for destination in adapters.settings.destinations:
+        if destination in failures:
+            continue
+        entries = {item.backup_id: item.copies[destination] for item in listed if destination in item.copies}
+        candidates = [
+            _candidate(destination, item, unseen)
+            for item in listed
+            if item.backup_id in entries and _counts(entries[item.backup_id])
+        ]
+        check()
+        verdicts = decide(candidates, configured.retention, now, clock_jumped=clock_jumped)
+        try:
+            locks = _locks(adapters, destination, [entries[v.candidate.backup_id] for v in verdicts if not v.keep])
+        except StorageUnavailable as error:
+            failures[destination] = error
+            continue
+        candidates = [
+            replace(candidate, locked_until=locks.get(candidate.backup_id)) for candidate in candidates
+        ]
+        for verdict in decide(candidates, configured.retention, now, clock_jumped=clock_jumped):
+            entry = entries[verdict.candidate.backup_id]
+            copies.append(Judged(destination, entry, _explained(verdict, unseen), _cost(entry, now)))
+    return Survey(copies, failures)
+
+
+def _counts(entry: Entry) -> bool:
+    """Is it a backup, or the rest of one that was sealed once? What was never sealed is the sweep's."""
+    return entry.state != "incomplete" or was_sealed(entry)
+
+
+def was_sealed(entry: Entry) -> bool:
+    """Only what had a manifest gets evidence of what is in it: its removal was begun, or its manifest was lost."""
+    names = [keys.parse(info.key) for info in entry.objects]
+    return any(name is not None and name.evidence in ("verify", "scrub") for name in names)
+
+
+def is_good(entry: Entry) -> bool:
+    return entry.state not in ("damaged", "incomplete") and entry.refuted_at is None
+
+
+def _candidate(destination: str, item: Listed, unseen: Sequence[str]) -> Candidate:
+    entry = item.copies[destination]
+    others = [
+        other
+        for alias, other in item.copies.items()
+        if alias != destination and other.state != "incomplete"
+    ]
+    return Candidate(
+        backup_id=item.backup_id,
+        size=sum(info.size for info in entry.objects),
+        state=entry.state,
+        good=is_good(entry),
+        managed=entry.manifest is not None,
+        proven_at=entry.proven_at,
+        held=entry.hold,
+        other_copies=len(others) + len(unseen),
+        other_good_copies=sum(is_good(other) for other in others),
+    )
+
+
+def _explained(verdict: Verdict, unseen: Sequence[str]) -> Verdict:
+    if verdict.rule != "only_good_copy" or not unseen:
+        return verdict
+    where = ", ".join(unseen)
+    return replace(verdict, reason=f"It may be the only good copy: {where} cannot be listed now.")
+
+
+def _locks(adapters: Adapters, destination: str, doomed: Sequence[Entry]) -> dict[str, datetime]:
+    """backup id → until when its store keeps it. Only asked for what would go: it costs requests."""
+    if not doomed:
+        return {}
+    store, catalog = cast(GuardedStore, adapters.store(destination)), adapters.catalog(destination)
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="locks") as pool:
+        found = pool.map(lambda entry: lock_of(store, catalog, entry), doomed)
+        return {
+            entry.backup_id: lock for entry, lock in zip(doomed, found, strict=True) if lock is not None
+        }
+
+
+def lock_of(store: GuardedStore, catalog: Catalog, entry: Entry) -> datetime | None:
+    """The lock of the copy itself; of its evidence only when nothing else is left.
+
+    A legal hold that is still there when the hold of ours it came from has run out does not count: the removal
+    takes it off.
+    """
+    named = [(keys.parse(info.key), info.key) for info in entry.objects]
+    own = [key for name, key in named if name is not None and name.role != "evidence"]
+    latest: datetime | None = None
+    for key in own or [key for _, key in named]:
+        try:
+            lock = store.lock_until(key)
+        except ObjectMissing:
+            continue
+        if lock == UNTIL_RELEASED and hold_ran_out(catalog, entry):
+            continue
+        latest = max((at for at in (latest, lock) if at is not None), default=None)
+    return latest
+
+
+def hold_ran_out(catalog: Catalog, entry: Entry) -> bool:
+    """Whether the newest hold was given an end that has passed. (A release takes the legal hold off itself.)"""
+    records = catalog.evidence(entry.backup_id, "hold")
+    return not entry.held and bool(records) and records[-1].get("held") is True
+
+
+def _cost(entry: Entry, now: datetime) -> str | None:
+    notes = (early_delete_note(info.storage_class, info.modified, now) for info in entry.objects)
+    return next((note for note in notes if note), None)
