@@ -24,7 +24,7 @@ from worker.submit import after_restore, insert, submit
 
 ROLE, QUOTED = "zoo_role", 'Zoo "quoted" röle'
 ZOO = (Path(__file__).parent / "data" / "restore_zoo.sql").read_text()
-_OWN_WORDS = re.compile(r"^(--.*|\\(un)?restrict .*|SET transaction_timeout = 0;|\s*)$")
+_OWN_WORDS = re.compile(r"^(--.*|\\(connect|encoding|(un)?restrict) .*|SET transaction_timeout = 0;|\s*)$")
 
 
 @dataclass
@@ -176,10 +176,7 @@ def drop_zoo(server: Postgres, name: str) -> None:
 
 def schema_of(client: Postgres, server: Postgres, name: str) -> list[str]:
     """`pg_dump --schema-only --create` by one client, without what depends on the day and the database's name."""
-    env = {
-        "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
-        "PGDATABASE": name,
-    }  # fmt: skip
+    env = libpq(server, name)
     done = start(
         [str(client.bin_dir / "pg_dump"), "--schema-only", "--create"], env=env, stdout_limit=64 * 2**20
     )
@@ -188,6 +185,25 @@ def schema_of(client: Postgres, server: Postgres, name: str) -> list[str]:
     for spelling in ('"' + name.replace('"', '""') + '"', name):
         text = text.replace(spelling, "THE_DATABASE")
     return [line for line in text.splitlines() if not _OWN_WORDS.match(line)]
+
+
+def libpq(server: Postgres, name: str) -> dict[str, str]:
+    return {
+        "PGHOST": server.host, "PGPORT": str(server.port), "PGUSER": server.user, "PGPASSWORD": server.password,
+        "PGDATABASE": name,
+    }  # fmt: skip
+
+
+def copy_by_hand(scene: Scene, name: str) -> None:
+    """pg_dump and pg_restore alone, into an empty database of the target."""
+    archive = scene.root / "by-hand.dump"
+    for server, dbname, *argv in (
+        (scene.source, scene.database, "pg_dump", "-Fc", "-f", str(archive)),
+        (scene.target, name, "pg_restore", "--exit-on-error", "--dbname=", str(archive)),
+    ):
+        program = scene.source.bin_dir if argv[0] == "pg_dump" else scene.target.bin_dir
+        done = start([str(program / argv[0]), *argv[1:]], env=libpq(server, dbname))
+        assert done.returncode == 0, done.stderr
 
 
 def content_of(server: Postgres, name: str) -> dict[str, str]:

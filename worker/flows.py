@@ -7,6 +7,7 @@
              ─▶ finish ─▶ swap ─▶ conclude, and then record and sweep
     drill    choose … check ─▶ provision ─▶ roles ─▶ load ─▶ fingerprint ─▶ fingerprint_chunk × N ─▶ compare ─▶ control
              ─▶ conclude, whatever failed; and then sweep  └ examine ────────────────────────────┘
+    cleanup  plan ─▶ tidy, (remove × N ─▶ sweep) × destinations ─▶ conclude
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
 under ``copy/<destination>/`` is undone. Each copy is a branch of its own: what fails in one leaves the others alone.
@@ -246,10 +247,40 @@ def _then(name: str, queue: str) -> Callable[[Step, Result, Iterable[Result]], I
     return rule
 
 
+# --- cleanup --------------------------------------------------------------------------------------------------------
+
+
+def _cleanup(_: Result) -> list[NewStep]:
+    return [NewStep("cleanup.plan")]
+
+
+def _after_plan(_: Step, result: Result, doomed: Iterable[Result]) -> Iterator[NewStep]:
+    yield NewStep("cleanup.tidy", group="before/", branch="ledger")
+    for copy in doomed:
+        destination = copy["destination"]
+        yield NewStep(
+            "cleanup.remove",
+            f"{destination}:{copy['backup_id']}",
+            group=f"before/{destination}/",
+            branch=destination,
+            data=copy,
+        )
+    for destination in result["destinations"]:
+        yield NewStep(
+            "cleanup.sweep",
+            destination,
+            needs=f"before/{destination}/",
+            branch=destination,
+            data={"destination": destination},
+        )
+    yield NewStep("cleanup.conclude", needs="*")
+
+
 _FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {
     "backup": _backup,
     "verify": _verify_run,
     "restore": _restore,
+    "cleanup": _cleanup,
     "drill": _drill,
 }
 _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]] = {
@@ -258,6 +289,7 @@ _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewSte
     "backup.upload": _after_upload,
     "backup.seal": _after_seal,
     "backup.verify": _after_verify,
+    "cleanup.plan": _after_plan,
     "restore.choose": _after_choose,
     "restore.thaw": _after_thaw,
     "restore.check": _after_check,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from worker import flows
 from worker.core.backup import parse_id
-from worker.core.requests import LATEST, BackupRequest, DrillRequest, Request, RestoreRequest, VerifyRequest, parse
+from worker.core.requests import LATEST, BackupRequest, CleanupRequest, DrillRequest, Request, RestoreRequest, VerifyRequest, parse
 from worker.errors import BackupNotFound, ConfigError, RunNotFound
 from worker.ledger.model import NewRun, Run
 from worker.steps import restore_choose
@@ -35,6 +35,9 @@ def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, he
             return [_backup_run(adapters, name, request.idempotency_key, who, here) for name in databases]
         case VerifyRequest():
             return [_verify_run(adapters, request, who, here)]
+        case CleanupRequest():
+            databases = (request.database,) if request.database else tuple(adapters.settings.databases)
+            return [_cleanup_run(adapters, name, request, who, here) for name in databases]
         case RestoreRequest():
             return [_restore_run(adapters, request, who, here)]
         case DrillRequest():
@@ -60,6 +63,15 @@ def _verify_run(adapters: Adapters, request: VerifyRequest, who: str, here: str)
     payload = {"backup": choice.backup_id, "destinations": managed, "requested_by": who}
     database = parse_id(choice.backup_id)[0]
     return NewRun("verify", database, payload, who, request.idempotency_key, here=here)
+
+
+def _cleanup_run(adapters: Adapters, database: str, request: CleanupRequest, who: str, here: str) -> NewRun:
+    adapters.database(database)
+    if request.destination is not None:
+        adapters.destination(request.destination)
+    payload = {**request.to_payload(), "database": database, "requested_by": who}
+    key = request.idempotency_key and f"cleanup:{database}:{request.idempotency_key}"
+    return NewRun("cleanup", database, payload, who, key, here=here)
 
 
 def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: str, **local: str) -> NewRun:

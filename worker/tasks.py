@@ -22,7 +22,7 @@ from worker.submit import submit
 
 logger = logging.getLogger("pgfleet.tasks")
 
-ENTRIES = ("backup", "restore", "drill", "verify")
+ENTRIES = ("backup", "restore", "drill", "verify", "cleanup")
 
 
 class _Process:

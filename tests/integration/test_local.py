@@ -26,7 +26,7 @@ PARENT = """
 import sys, time
 from pathlib import Path
 from worker.local.stack import Stack
-with Stack(workers=0, beat=False, flower=False, root=Path(sys.argv[1])) as stack:
+with Stack(workers=1, root=Path(sys.argv[1])) as stack:
     print(stack.path, flush=True)
     time.sleep(600)
 """
@@ -70,7 +70,8 @@ class TestStack:
             path = Path(parent.stdout.readline().strip())
             words = " ".join(processes_below(path).values())
             parent.kill()
-        assert all(name in words for name in ("bin/postgres", "valkey-server", "weed", "gpg-agent"))
+        parts = ("bin/postgres", "valkey-server", "weed", "gpg-agent", "worker1", "beat", "flower")
+        assert all(name in words for name in parts)
         # gpg-agent looks for its parent every 4 s; the others get a signal
         assert wait_until(lambda: not processes_below(path), 10)
         assert path.exists()

@@ -54,7 +54,11 @@ def _in_progress(adapters: Adapters) -> list[str]:
     """Backups that were never sealed, or not yet; none when the ledger is away, as on the day of the disaster."""
     unsealed = ("queued", "running", "failed", "cancelled")
     try:
-        runs = adapters.ledger.runs(kind="backup", states=unsealed, limit=200)
+        runs = [
+            run
+            for kind in ("backup", "copy")
+            for run in adapters.ledger.runs(kind=kind, states=unsealed, limit=200)
+        ]
     except PgfleetError:
         return []
     return [run.backup_id for run in runs if run.backup_id]

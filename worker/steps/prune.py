@@ -213,7 +213,7 @@ def _locks(adapters: Adapters, destination: str, doomed: Sequence[Entry]) -> dic
     """backup id → until when its store keeps it. Only asked for what would go: it costs requests."""
     if not doomed:
         return {}
-    store, catalog = cast(GuardedStore, adapters.store(destination)), adapters.catalog(destination)
+    store, catalog = adapters.store(destination), adapters.catalog(destination)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="locks") as pool:
         found = pool.map(lambda entry: lock_of(store, catalog, entry), doomed)
         return {

@@ -24,7 +24,7 @@ def remove(context: Context) -> Outcome:
     data = context.step.data
     destination, backup = data["destination"], data["backup_id"]
     catalog = context.adapters.catalog(destination)
-    store = cast(GuardedStore, context.adapters.store(destination))
+    store = context.adapters.store(destination)
     entry = catalog.entry(backup)
     state, reason = "removed", ""
     if entry is not None:

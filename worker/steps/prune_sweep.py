@@ -18,6 +18,7 @@ from worker.ledger import Ledger
 from worker.ledger.model import OPEN_STATES
 from worker.owner import is_dead
 from worker.steps.context import Context, Outcome
+from worker.steps.inventory import list_all
 from worker.steps.prune import was_sealed
 from worker.storage import ObjectInfo, ObjectStore
 
@@ -55,7 +56,7 @@ def sweep(context: Context) -> Outcome:
         store.abort(*upload)
         aborted += 1
     deleted = size = 0
-    for entry in catalog.entries(context.run.database, busy):
+    for entry in _entries(context, destination):
         context.check()
         for info in _orphans(catalog, entry, busy, before):
             try:
@@ -78,6 +79,13 @@ def sweep(context: Context) -> Outcome:
             "problems": problems[:10],
         }
     )
+
+
+def _entries(context: Context, destination: str) -> list[Entry]:
+    listed, failures = list_all(context.adapters, database=context.run.database, destination=destination)
+    for error in failures.values():
+        raise error
+    return [item.copies[destination] for item in listed]
 
 
 def open_backups(ledger: Ledger) -> set[str]:
