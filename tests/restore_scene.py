@@ -24,7 +24,9 @@ from worker.submit import after_restore, insert, submit
 
 ROLE, QUOTED = "zoo_role", 'Zoo "quoted" röle'
 ZOO = (Path(__file__).parent / "data" / "restore_zoo.sql").read_text()
-_OWN_WORDS = re.compile(r"^(--.*|\\(connect|encoding|(un)?restrict) .*|SET transaction_timeout = 0;|\s*)$")
+_OWN_WORDS = re.compile(
+    r"^(--.*|\\(connect|encoding|(un)?restrict) .*|SET [a-z_]+ = .*|SELECT pg_catalog.set_config.*|\s*)$"
+)
 
 
 @dataclass

@@ -255,6 +255,8 @@ def _cleanup(_: Result) -> list[NewStep]:
 
 
 def _after_plan(_: Step, result: Result, doomed: Iterable[Result]) -> Iterator[NewStep]:
+    if not result.get("goes_on"):
+        return
     yield NewStep("cleanup.tidy", group="before/", branch="ledger")
     for copy in doomed:
         destination = copy["destination"]

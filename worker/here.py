@@ -23,6 +23,7 @@ def work(adapters: Adapters, run_id: str, *, threads: int = 4) -> Run:
     with ThreadPoolExecutor(threads, thread_name_prefix="step") as pool:
         while True:
             busy = _unfinished(busy)
+            ledger.expired_exhausted()
             busy |= _start_due(adapters, run_id, here, pool, threads - len(busy))
             if busy:
                 wait(busy, timeout=0.5, return_when=FIRST_COMPLETED)

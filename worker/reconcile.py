@@ -9,13 +9,14 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
-from worker import flows, log, notify
+from worker import flows, log, notify, runner
 from worker.config.model import Database
 from worker.core import cron
 from worker.errors import PgfleetError
 from worker.ledger import JobDue
-from worker.ledger.model import Hint, NewRun, Run
+from worker.ledger.model import Hint, NewRun, Run, RunKind
 from worker.owner import is_dead
 from worker.steps.context import Adapters
 
@@ -47,16 +48,19 @@ def schedule(adapters: Adapters, now: datetime | None = None) -> int:
 
 
 def _jobs(database: Database, now: datetime) -> Iterator[JobDue]:
-    wanted = {"backup": database.schedule}
+    wanted: dict[RunKind, str] = {"backup": database.schedule, "cleanup": database.cleanup_schedule}
     for kind, line in wanted.items():
         slot = cron.latest_slot(line, now) if line else None  # "off" is an empty line
         if slot is None:
             continue
         job = f"{kind}:{database.alias}"
+        request: dict[str, Any] = (
+            {"databases": [database.alias]} if kind == "backup" else {"database": database.alias}
+        )
         new = NewRun(
-            "backup",
+            kind,
             database.alias,
-            {"databases": [database.alias], "requested_by": "schedule"},
+            request | {"requested_by": "schedule"},
             "schedule",
             job=job,
             scheduled_for=slot.timestamp(),
@@ -76,19 +80,29 @@ def rewind_lost(adapters: Adapters) -> int:
     """Start those runs again whose spool no living worker mounts any more."""
     settings, ledger = adapters.settings, adapters.ledger
     alive = {worker.spool_id for worker in ledger.workers(alive_within=settings.spool_gone_seconds)}
-    lost = [run for run in ledger.runs(states=("running",), limit=1000) if _spool_lost(run, alive)]
-    return sum(_rewind(adapters, run) for run in lost)
+    lost = [run for run in ledger.runs(limit=1000) if _spool_lost(run, alive)]
+    for run in lost:
+        if not run.open:
+            _sweep_from_here(adapters, run)
+    return sum(_rewind(adapters, run) for run in lost if run.open)
 
 
 def _spool_lost(run: Run, alive: set[str]) -> bool:
     return not run.here and run.spool_id is not None and run.spool_id not in alive
 
 
+def _sweep_from_here(adapters: Adapters, run: Run) -> None:
+    """Nobody listens to the queue of that spool: what the run left elsewhere can be swept by any worker."""
+    for step in adapters.ledger.steps(run.id):
+        if step.always and step.state in ("due", "running"):
+            runner.perform(adapters, run.id, step.id)
+
+
 def _rewind(adapters: Adapters, run: Run) -> bool:
     kept = flows.rewound(run.kind)
     with log.context(run=run.id, database=run.database):
         why = f"no worker mounts spool {run.spool_id} any more"
-        done = bool(kept) and adapters.ledger.rewind(run.id, keep=kept, why=why)
+        done = bool(kept) and adapters.ledger.rewind(run.id, keep=kept, why=why, generation=run.generation)
         if done:
             logger.warning(f"start again: {why}", extra={"action": "rewind"})
         return done

@@ -21,7 +21,7 @@ from typing import Any
 from worker import flows, log
 from worker.config.model import Settings
 from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
-from worker.ledger import RunEnd
+from worker.ledger import Ledger, RunEnd
 from worker.ledger.model import Claim
 from worker.owner import me
 from worker.steps import (
@@ -125,18 +125,23 @@ def _perform(adapters: Adapters, claim: Claim) -> PgfleetError | None:
         ledger.postpone(claim, later.seconds, later.data)
         logger.info(later.message, extra={"action": "postpone", "seconds": later.seconds})
     except LeaseLost:
-        logger.warning("the step was cancelled or taken over", extra={"action": "lost"})
+        _let_go(ledger, claim)
     except Exception as error:  # noqa: BLE001 - whatever went wrong belongs in the ledger
-        if context.stop.is_set():
-            logger.warning("the step was cancelled or taken over", extra={"action": "lost"})
-            return None
-        return _failed(adapters, claim, error)
+        if not context.stop.is_set():
+            return _failed(adapters, claim, error)
+        _let_go(ledger, claim)
     except BaseException:
         ledger.release(claim)
         raise
     else:
         _log_end(claim, outcome, time.monotonic() - began)
     return None
+
+
+def _let_go(ledger: Ledger, claim: Claim) -> None:
+    """Cancelled or taken over: whoever waits for this worker to be done need not wait for its lease."""
+    logger.warning("the step was cancelled or taken over", extra={"action": "lost"})
+    ledger.release(claim)
 
 
 def _end(outcome: Outcome) -> RunEnd | None:

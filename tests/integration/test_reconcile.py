@@ -29,6 +29,8 @@ def adapters(directory: Path, **more: str) -> Adapters:
                 "PGFLEET_SPOOL": str(directory / "spool"),
                 "PGFLEET_LEDGER_URL": f"sqlite:///{directory / 'ledger.db'}",
                 "GPG_RECIPIENT": "nobody@example.com",
+                "PGFLEET_CLEANUP_SCHEDULE": "off",
+                "PGFLEET_DRILL_SCHEDULE": "off",
                 **more,
             }
         )
@@ -86,6 +88,15 @@ def test_a_run_whose_spool_is_mounted_goes_on(here: Adapters) -> None:
     here.ledger.beat(WorkerInfo("w", "h", ("dump",), "mounted0", "0", 0.0))
     assert reconcile.rewind_lost(here) == 0
     assert here.ledger.run(run).generation == 1
+
+
+def test_what_a_lost_spool_s_run_left_elsewhere_is_swept(here: Adapters) -> None:
+    run = _dumped(here, spool="gone0000")
+    assert here.ledger.cancel(run, "test")
+    here.ledger.beat(WorkerInfo("w", "h", ("dump",), "another0", "0", 0.0))
+    reconcile.rewind_lost(here)
+    (sweep,) = here.ledger.steps(run, name="backup.sweep")
+    assert sweep.state == "done"
 
 
 def _dumped(here: Adapters, spool: str) -> str:

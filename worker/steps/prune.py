@@ -96,7 +96,7 @@ def plan(context: Context) -> Outcome:
             "step": context.step.name,
         }
         return Outcome(result, end="failed", run_result={"destinations": plan_text.totals(rows)}, error=error)
-    return Outcome(result, _removals(found, wanted, database.retention.minimum))
+    return Outcome(result | {"goes_on": True}, _removals(found, wanted, database.retention.minimum))
 
 
 def _removals(found: Survey, wanted: Sequence[Judged], minimum: int) -> Iterator[dict[str, Any]]:
@@ -154,7 +154,9 @@ def survey(
         check()
         verdicts = decide(candidates, configured.retention, now, clock_jumped=clock_jumped)
         try:
-            locks = _locks(adapters, destination, [entries[v.candidate.backup_id] for v in verdicts if not v.keep])
+            locks = _locks(
+                adapters, destination, [entries[v.candidate.backup_id] for v in verdicts if not v.keep]
+            )
         except StorageUnavailable as error:
             failures[destination] = error
             continue
@@ -185,9 +187,7 @@ def is_good(entry: Entry) -> bool:
 def _candidate(destination: str, item: Listed, unseen: Sequence[str]) -> Candidate:
     entry = item.copies[destination]
     others = [
-        other
-        for alias, other in item.copies.items()
-        if alias != destination and other.state != "incomplete"
+        other for alias, other in item.copies.items() if alias != destination and other.state != "incomplete"
     ]
     return Candidate(
         backup_id=item.backup_id,
@@ -216,9 +216,7 @@ def _locks(adapters: Adapters, destination: str, doomed: Sequence[Entry]) -> dic
     store, catalog = adapters.store(destination), adapters.catalog(destination)
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="locks") as pool:
         found = pool.map(lambda entry: lock_of(store, catalog, entry), doomed)
-        return {
-            entry.backup_id: lock for entry, lock in zip(doomed, found, strict=True) if lock is not None
-        }
+        return {entry.backup_id: lock for entry, lock in zip(doomed, found, strict=True) if lock is not None}
 
 
 def lock_of(store: GuardedStore, catalog: Catalog, entry: Entry) -> datetime | None:

@@ -6,7 +6,7 @@ Killed at any line, the next attempt goes on: the manifest goes first, so the re
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 from worker.catalog import Catalog, Entry
 from worker.core import keys
@@ -35,9 +35,7 @@ def remove(context: Context) -> Outcome:
     return Outcome({**shown, "bytes": reclaimed})
 
 
-def _why_not(
-    context: Context, catalog: Catalog, store: GuardedStore, entry: Entry
-) -> tuple[str, str] | None:
+def _why_not(context: Context, catalog: Catalog, store: GuardedStore, entry: Entry) -> tuple[str, str] | None:
     """What has changed since the plan, if it protects this copy."""
     if entry.hold is not None:
         return "kept", f"It is held now: {entry.hold.reason}"
@@ -107,9 +105,7 @@ def _error(message: str, hint: str) -> dict[str, Any]:
     return {"type": "CleanupFailed", "message": message, "hint": hint, "exit_code": 1}
 
 
-def _sums(
-    destinations: list[str], removals: list[Any], sweeps: list[Any]
-) -> dict[str, dict[str, int]]:
+def _sums(destinations: list[str], removals: list[Any], sweeps: list[Any]) -> dict[str, dict[str, int]]:
     sums = {
         alias: {"removed": 0, "bytes": 0, "aborted_uploads": 0, "orphans": 0, "orphan_bytes": 0}
         for alias in destinations

@@ -1,0 +1,67 @@
+"""Keep a backup whatever the retention says, and let it go again: a record beside every copy of it.
+
+Where the bucket has object lock, a legal hold is set on what is stored too: then no key can remove it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.catalog import Entry
+from worker.errors import BackupNotFound, PgfleetError
+from worker.steps.context import Adapters
+from worker.steps.inventory import list_all
+
+
+@dataclass(frozen=True)
+class Held:
+    """What was done in one destination. `locked`: its bucket holds the objects as well."""
+
+    destination: str
+    locked: bool
+
+
+def hold(
+    adapters: Adapters, backup_id: str, *, reason: str, until: datetime | None, by: str
+) -> tuple[list[Held], dict[str, PgfleetError]]:
+    """Hold every copy; (what was done, the destinations where it was not). Raises BackupNotFound."""
+    record = {"held": True, "reason": reason, "until": until.isoformat() if until else None, "by": by}
+    return _record(adapters, backup_id, record)
+
+
+def release(adapters: Adapters, backup_id: str, *, by: str) -> tuple[list[Held], dict[str, PgfleetError]]:
+    """Take the hold off every copy. Raises BackupNotFound."""
+    return _record(adapters, backup_id, {"held": False, "reason": "released", "until": None, "by": by})
+
+
+def _record(
+    adapters: Adapters, backup_id: str, record: dict[str, Any]
+) -> tuple[list[Held], dict[str, PgfleetError]]:
+    listed, failures = list_all(adapters, backup=backup_id)
+    if not listed:
+        if failures:
+            raise next(iter(failures.values()))
+        raise BackupNotFound(
+            f"No destination has a backup {backup_id!r}.", "`pgfleet list` shows what is there."
+        )
+    record["at"] = datetime.now(UTC).isoformat()
+    done = []
+    for alias, entry in listed[0].copies.items():
+        try:
+            done.append(_of_copy(adapters, alias, entry, record))
+        except PgfleetError as error:
+            failures[alias] = error
+    return done, failures
+
+
+def _of_copy(adapters: Adapters, alias: str, entry: Entry, record: dict[str, Any]) -> Held:
+    """The record first when it holds, last when it releases: what is half done holds."""
+    store, held = adapters.store(alias), bool(record["held"])
+    if held:
+        adapters.catalog(alias).evidence_put(entry.backup_id, "hold", record)
+    locked = [store.set_legal_hold(info.key, held) for info in entry.objects]
+    if not held:
+        adapters.catalog(alias).evidence_put(entry.backup_id, "hold", record)
+    return Held(alias, any(locked))
