@@ -29,6 +29,7 @@ from worker.submit import submit
 @click.option("--here", is_flag=True, help="Do it in this process: no broker, no workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a database.")
 def cleanup(
+    *,
     dry_run: bool,
     database: str | None,
     destination: str | None,

@@ -1,4 +1,4 @@
-"""A drill's evidence record as a document for people."""
+"""A drill's evidence record, or what a validation came to, as a document for people."""
 
 from __future__ import annotations
 
@@ -13,10 +13,18 @@ from worker.core import human
 from worker.core.drill import Phase
 from worker.report.pictures import Past, timeline, trend
 
+_TITLE = {"drill": "Restore drill", "validate": "Validation of the full cycle"}
 _SENTENCE = {
-    "proven": "This backup restores to the database that it was taken from.",
-    "refuted": "What this backup restores to is not the database that it was taken from.",
-    "could_not_run": "This drill came to no verdict. It says nothing about the backup.",
+    "drill": {
+        "proven": "This backup restores to the database that it was taken from.",
+        "refuted": "What this backup restores to is not the database that it was taken from.",
+        "could_not_run": "This drill came to no verdict. It says nothing about the backup.",
+    },
+    "validate": {
+        "proven": "A database was backed up, lost, restored, and is the same as before.",
+        "refuted": "A database was backed up, lost, restored, and is not the same as before.",
+        "could_not_run": "The cycle did not run to its end.",
+    },
 }
 _LABEL = {"proven": "Proven", "refuted": "Refuted", "could_not_run": "Could not run"}
 
@@ -33,7 +41,10 @@ def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
     own = Past(_moment(record["at"], short=True), rto["seconds"], record["verdict"])
     values = {
         "record": record,
-        "sentence": _SENTENCE[record["verdict"]],
+        "title": _TITLE[record["kind"]],
+        "sentence": _SENTENCE[record["kind"]][record["verdict"]],
+        "drill": record["kind"] == "drill",
+        "cycle": max((phase.began + phase.seconds for phase in phases), default=0.0),
         "label": _LABEL[record["verdict"]],
         "phases": phases,
         "exceeded": rto["seconds"] > rto["target_seconds"],

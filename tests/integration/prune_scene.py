@@ -1,0 +1,145 @@
+"""Backups that never were: tiny objects under real names, in a directory and in a real bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.services import Bucket
+from worker import here
+from worker.catalog import Catalog
+from worker.config.load import load
+from worker.core.backup import Artifact, Manifest, Part, Server, backup_id, backup_type
+from worker.ledger.model import Run
+from worker.owner import me
+from worker.steps.context import Adapters
+from worker.storage import ObjectStore
+from worker.submit import submit
+
+PART = 8
+
+
+def id_of(day: date, hour: int = 2, name: str = "goimg") -> str:
+    return backup_id(name, datetime.combine(day, time(hour), UTC))
+
+
+def days_ago(days: int) -> date:
+    return datetime.now(UTC).date() - timedelta(days=days)
+
+
+def put(store: ObjectStore, key: str, content: bytes) -> None:
+    store.put(key, content, size=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def content_of(backup: str, stem: str = "dump") -> bytes:
+    return f"{backup} {stem} ".encode() * 2
+
+
+def manifest_of(backup: str, destination: str, stems: Iterable[str] = ("dump",)) -> Manifest:
+    at = datetime.strptime(backup[-15:], "%Y%m%d-%H%M%S").replace(tzinfo=UTC)
+    return Manifest(
+        backup_id=backup, run_id=f"run-{backup}", database=backup.partition("-backup-")[0], dbname="goimg",
+        destination=destination, type=backup_type(at.date()), snapshot_at=at, sealed_at=at, pgfleet="0.1.0",
+        server=Server(version="17.5", version_num=170005), client="pg_dump 17.5", compression="zstd:1",
+        encrypted=True, artifacts=tuple(_artifact(backup, stem) for stem in stems),
+        restore=("# nothing to see",),
+    )  # fmt: skip
+
+
+def _artifact(backup: str, stem: str) -> Artifact:
+    content = content_of(backup, stem)
+    parts = [content[at : at + PART] for at in range(0, len(content), PART)]
+    return Artifact(
+        name=f"{backup}.{stem}.gpg", kind="dump" if stem == "dump" else "globals", size=len(content),
+        sha256=hashlib.sha256(content).hexdigest(), plain_size=3, plain_sha256="00" * 32, part_size=PART,
+        parts=tuple(
+            Part(number=number, size=len(part), sha256=hashlib.sha256(part).hexdigest())
+            for number, part in enumerate(parts, 1)
+        ),
+    )  # fmt: skip
+
+
+def add_backup(store: ObjectStore, backup: str, *, verified: bool = True) -> None:
+    put(store, f"{backup}.dump.gpg", content_of(backup))
+    catalog = Catalog(store)
+    catalog.seal(manifest_of(backup, store.name))
+    if verified:
+        at = manifest_of(backup, store.name).sealed_at + timedelta(minutes=5)
+        catalog.evidence_put(backup, "verify", {"ok": True, "at": at.isoformat()})
+
+
+def prove(store: ObjectStore, backup: str, verdict: str = "proven") -> None:
+    at = manifest_of(backup, store.name).sealed_at + timedelta(hours=1)
+    Catalog(store).evidence_put(backup, "drill", {"verdict": verdict, "at": at.isoformat()})
+
+
+def backups_in(store: ObjectStore) -> set[str]:
+    return {entry.backup_id for entry in Catalog(store).entries()}
+
+
+@dataclass
+class Scene:
+    """A fleet's settings with a directory `near` and, with a bucket, `far`; the ledger is a file."""
+
+    adapters: Adapters
+
+    def store(self, alias: str) -> ObjectStore:
+        return self.adapters.store(alias)
+
+    def run(self, kind: str = "cleanup", **request: Any) -> Run:
+        """Asked for and worked through in this process, as `--here` does."""
+        (run,) = submit(self.adapters, kind, request, requested_by="test", here=me())
+        return here.work(self.adapters, run.id)
+
+    def plan(self, run: Run) -> dict[tuple[str, str], tuple[bool, str]]:
+        """(destination, backup) → (kept, rule)."""
+        (step,) = self.adapters.ledger.steps(run.id, name="cleanup.plan")
+        return {
+            (row["destination"], row["backup_id"]): (row["keep"], row["rule"]) for row in step.result["plan"]
+        }
+
+
+def scene(
+    directory: Path, bucket: Bucket | None = None, *, aliases: Iterable[str] = ("near",), **settings: Any
+) -> Scene:
+    """settings: of [pgfleet]; `database`, `far` and `destinations` hold further keys of their tables."""
+    database, far = settings.pop("database", {}), settings.pop("far", {})
+    lines = [
+        "[pgfleet]",
+        f"state_dir = {json.dumps(str(directory / 'state'))}",
+        f"ledger_url = {json.dumps(f'sqlite:///{directory}/ledger.db')}",
+        "retry_base_seconds = 0.05",
+        *_lines(settings),
+        "[databases.goimg]",
+        'recipients = ["nobody@example.com"]',
+        *_lines({key: value for key, value in database.items() if key != "retention"}),
+        "[databases.goimg.retention]",
+        *_lines(database.get("retention", {})),
+    ]
+    for alias in aliases:
+        (directory / "stores").mkdir(exist_ok=True)
+        lines += [
+            f"[destinations.{alias}]",
+            'kind = "directory"',
+            f"path = {json.dumps(str(directory / 'stores' / alias))}",
+        ]
+    if bucket is not None:
+        table: dict[str, Any] = {
+            "kind": "s3", "profile": "seaweedfs", "endpoint": bucket.server.endpoint, "bucket": bucket.name,
+            "prefix": "fleet/one", "access_key": bucket.server.access_key,
+            "secret_key": bucket.server.secret_key, "max_attempts": 1, **far,
+        }  # fmt: skip
+        lines += ["[destinations.far]", *_lines(table)]
+    file = directory / "pgfleet.toml"
+    file.write_text("\n".join(lines) + "\n")
+    file.chmod(0o600)
+    return Scene(Adapters(load({"PGFLEET_CONFIG": str(file)})))
+
+
+def _lines(table: dict[str, Any]) -> list[str]:
+    return [f"{key} = {json.dumps(value)}" for key, value in table.items()]

@@ -1,0 +1,398 @@
+"""Cleanup over real stores: what goes and what stays, day after day and killed at every step."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.integration.prune_scene import (
+    Scene,
+    add_backup,
+    backups_in,
+    content_of,
+    days_ago,
+    id_of,
+    prove,
+    put,
+    scene,
+)
+from tests.services import Bucket
+from worker.catalog import Catalog
+from worker.errors import StorageUnavailable
+from worker.ledger.model import NewRun
+from worker.steps.hold import hold, release
+from worker.steps.prune import survey
+from worker.storage import ObjectStore
+
+
+@pytest.fixture(params=["directory", "s3"])
+def one(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
+    """One destination: a directory, and then a bucket."""
+    if request.param == "directory":
+        return scene(tmp_path, orphan_grace_hours=1)
+    return scene(tmp_path, request.getfixturevalue("bucket"), aliases=(), orphan_grace_hours=1)
+
+
+def store_of(one: Scene) -> ObjectStore:
+    return one.store(next(iter(one.adapters.settings.destinations)))
+
+
+def golden(first: date, today: date) -> set[date]:
+    """The seed's table, counted by hand: of one backup a day, what is there on `today` after its cleanup."""
+    kept = set()
+    day = first
+    while day <= today:
+        age = (today - day).days
+        limit = 180 if day.day == 1 else 28 if day.weekday() == 6 else 7
+        if age <= limit:
+            kept.add(day)
+        day += timedelta(days=1)
+    return kept
+
+
+@pytest.mark.parametrize("kind", ["directory", "s3"])
+def test_400_days(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    """A backup every day, cleaned up every Sunday; through two DST changes, a leap day and a turn of the year."""
+    bucket = request.getfixturevalue("bucket") if kind == "s3" else None
+    here = scene(tmp_path, bucket, aliases=() if bucket else ("near",))
+    store = store_of(here)
+    first = date(2023, 10, 1)
+    for number in range(400):
+        day = first + timedelta(days=number)
+        add_backup(store, id_of(day), verified=False)
+        if day.weekday() == 6 or number == 399:
+            now = datetime(day.year, day.month, day.day, 3, tzinfo=UTC)
+            for copy in survey(here.adapters, "goimg", now).copies:
+                if not copy.verdict.keep:
+                    Catalog(store).forget(copy.entry.backup_id)
+            assert backups_in(store) == {id_of(kept) for kept in golden(first, day)}
+    assert 10 < len(backups_in(store)) < 20
+
+
+class Killed(BaseException):
+    """What a kill is to the code: nothing after it runs."""
+
+
+class Mortal:
+    """A store whose process dies at its nth change."""
+
+    def __init__(self, store: ObjectStore, lives: int) -> None:
+        self._store, self.lives = store, lives
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._store, name)
+
+    def delete(self, key: str) -> None:
+        self._die()
+        self._store.delete(key)
+        self._die()
+
+    def _die(self) -> None:
+        self.lives -= 1
+        if self.lives < 0:
+            raise Killed
+
+
+def fill(store: ObjectStore, ages: Iterator[int] | range) -> None:
+    for age in ages:
+        add_backup(store, id_of(days_ago(age)))
+
+
+def expected(ages: range) -> set[str]:
+    today = days_ago(0)
+    return {id_of(day) for day in golden(days_ago(ages.stop - 1), today) if (today - day).days in ages}
+
+
+def test_killed_at_every_step_it_ends_in_the_same_set(one: Scene) -> None:
+    store, (alias,) = store_of(one), one.adapters.settings.destinations
+    ages = range(1, 12)
+    fill(store, ages)
+    deaths = 0
+    for lives in (0, 1, 2, 3, 4, 5, 8, 11, 99):
+        one.adapters._stores[alias] = Mortal(store, lives)  # type: ignore[assignment]
+        try:
+            one.run(force=True)
+        except Killed:
+            deaths += 1
+            (run, *_) = one.adapters.ledger.runs(limit=1)
+            # What the next process would find out by the dead owner's name.
+            one.adapters.ledger.cancel(run.id, "the test: its process is dead")
+    assert deaths >= 5
+    assert backups_in(store) == expected(ages)
+    assert {info.key.partition(".")[0] for info in store.list()} == expected(ages)
+
+
+def test_a_killed_run_goes_on_itself(one: Scene) -> None:
+    from worker import here as here_mode
+
+    store, (alias,) = store_of(one), one.adapters.settings.destinations
+    ages = range(1, 12)
+    fill(store, ages)
+    one.adapters._stores[alias] = Mortal(store, 2)  # type: ignore[assignment]
+    with pytest.raises(Killed):
+        one.run(force=True)
+    one.adapters._stores[alias] = store
+    (run,) = one.adapters.ledger.runs()
+    ended = here_mode.work(one.adapters, run.id)
+    assert ended.state == "succeeded", ended.error
+    assert backups_in(store) == expected(ages)
+
+
+def test_dry_run_says_the_same_and_removes_nothing(one: Scene) -> None:
+    store = store_of(one)
+    fill(store, range(1, 12))
+    before = [info.key for info in store.list()]
+    dry = one.run(dry_run=True, force=True)
+    assert dry.state == "succeeded"
+    assert [info.key for info in store.list()] == before
+    real = one.run(force=True)
+    assert one.plan(dry) == one.plan(real)
+    (sums,) = real.result["destinations"].values()
+    (planned,) = dry.result["destinations"].values()
+    assert sums["removed"] == planned["remove"] > 0
+    assert sums["bytes"] == planned["bytes"] > 0
+
+
+def test_a_large_plan_stops(one: Scene) -> None:
+    store = store_of(one)
+    days = [age for age in range(200, 230) if days_ago(age).day != 1][:5]
+    for age in days:
+        add_backup(store, id_of(days_ago(age)))
+    run = one.run()
+    assert (run.state, run.error["type"], run.error["exit_code"]) == ("failed", "PlanTooLarge", 1)
+    assert "4 of its 5 copies" in run.error["message"]
+    assert len(backups_in(store)) == 5
+    assert one.run(force=True).state == "succeeded"
+    assert backups_in(store) == {id_of(days_ago(days[0]))}, "the newest always stays"
+
+
+def test_what_is_never_removed(one: Scene) -> None:
+    store, (alias,) = store_of(one), one.adapters.settings.destinations
+    old = [id_of(day) for day in (days_ago(age) for age in range(200, 240)) if day.day != 1 and day.weekday() != 6]
+    for backup in old[:6]:
+        add_backup(store, backup)
+    newest, proven, refuted, held, gone, until = old[:6]
+    prove(store, proven)
+    prove(store, refuted, "refuted")
+    hold(one.adapters, held, reason="court case", until=None, by="me")
+    hold(one.adapters, until, reason="an hour", until=datetime.now(UTC) + timedelta(seconds=1), by="me")
+    plan = one.plan(one.run(dry_run=True))
+    assert {backup: plan[alias, backup] for backup in old[:6]} == {
+        newest: (True, "newest"),
+        proven: (True, "newest_proven"),
+        refuted: (False, "expired"),
+        held: (True, "held"),
+        gone: (False, "expired"),
+        until: (True, "held"),
+    }
+    time.sleep(1.1)
+    one.run(force=True)
+    assert backups_in(store) == {newest, proven, held}
+    release(one.adapters, held, by="me")
+    one.run(force=True)
+    assert backups_in(store) == {newest, proven}
+
+
+def test_held_between_plan_and_removal(one: Scene) -> None:
+    """The last look is right before the deletion."""
+    from worker import runner
+
+    store = store_of(one)
+    fill(store, range(1, 12))
+    (run,) = [one.adapters.ledger.create_run(*_cleanup_run(force=True))[0]]
+    (plan,) = one.adapters.ledger.steps(run.id)
+    runner.perform(one.adapters, run.id, plan.id)
+    doomed = [step.data["backup_id"] for step in one.adapters.ledger.steps(run.id, name="cleanup.remove")]
+    hold(one.adapters, doomed[0], reason="just now", until=None, by="me")
+    Catalog(store).forget(id_of(days_ago(1)))  # and the newest vanishes, which the plan relied on
+    for step in list(one.adapters.ledger.steps(run.id, name="cleanup.remove")):
+        runner.perform(one.adapters, run.id, step.id)
+    states = [step.result for step in one.adapters.ledger.steps(run.id, name="cleanup.remove")]
+    assert {result["state"] for result in states} == {"kept"}
+    assert "just now" in states[0]["reason"]
+    assert "plan again" in states[1]["reason"]
+
+
+def _cleanup_run(**request: object) -> tuple[NewRun, list[object]]:
+    from worker import flows
+
+    new = NewRun("cleanup", "goimg", {"database": "goimg", **request})
+    return new, flows.first(new)  # type: ignore[return-value]
+
+
+def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
+    store = store_of(one)
+    fill(store, range(1, 12))
+    add_backup(store, id_of(days_ago(-3)))
+    plan = one.plan(one.run(force=True))
+    assert {rule for _, rule in plan.values()} == {"clock"}
+    assert len(backups_in(store)) == 12
+
+
+def test_dumps_of_the_seeds_scripts_fall_under_the_policy(one: Scene) -> None:
+    store = store_of(one)
+    old, new = id_of(days_ago(300)), id_of(days_ago(1))
+    for backup in (old, new):
+        put(store, f"{backup}.dump.gpg", b"by the seed")
+    one.run(force=True)
+    assert backups_in(store) == {new}
+
+
+def test_not_one_strangers_object_is_touched(one: Scene) -> None:
+    store = store_of(one)
+    fill(store, range(1, 10))
+    old = id_of(days_ago(300))
+    strange = [
+        f"{old}.dump.gpg.bak", f"{old}.txt", f"{old}", f"{old}.manifest.json.old", f"{old}.data-1.dump.gpg",
+        f"x{old}.dump.gpg", f"other-{old}.dump.gpg", f"goimg2-backup-{old[-15:]}.dump.gpg",
+        "goimg-backup-20230231-020000.dump.gpg", "goimg-backup-20230101.dump.gpg", "goimg-backup-.dump.gpg",
+        "GOIMG-backup-20230101-020000.dump.gpg", "goimg_backup-20230101-020000.dump.gpg",
+        f"{old}.verify-2023.json", "README", f"{old}.dump.gpg.partial", f"{id_of(days_ago(1))}.dump",
+    ]  # fmt: skip
+    for name in strange:
+        put(store, name, b"mine")
+    outside = _outside(one, old)
+    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0  # all of it counts as old
+    run = one.run(force=True)
+    assert run.state == "succeeded", run.error
+    left = {info.key for info in store.list()}
+    assert set(strange) <= left
+    assert outside()
+
+
+def _outside(one: Scene, old: str) -> object:
+    """The same names beside our prefix, or below it."""
+    (destination,) = one.adapters.settings.destinations.values()
+    if destination.kind == "directory":
+        assert destination.path is not None
+        below = destination.path / "below"
+        below.mkdir()
+        file = below / f"{old}.dump.gpg"
+        file.write_text("mine")
+        return file.exists
+    client = store_of(one).bucket.client  # type: ignore[attr-defined]
+    names = [f"{old}.dump.gpg", f"fleet/{old}.dump.gpg", f"fleet/one/more/{old}.dump.gpg", f"fleet/one2/{old}.dump.gpg"]
+    for name in names:
+        client.put_object(Bucket=destination.bucket, Key=name, Body=b"mine")
+    return lambda: all(client.head_object(Bucket=destination.bucket, Key=name) for name in names)
+
+
+def test_sweep(one: Scene) -> None:
+    """What dead runs left goes when it is old enough; what an open run is writing stays."""
+    store = store_of(one)
+    fill(store, range(1, 4))
+    dead, alive, sealed = id_of(days_ago(2), 5), id_of(days_ago(0), 1), id_of(days_ago(1))
+    for backup in (dead, alive):
+        put(store, f"{backup}.globals.sql.gpg", b"half")
+        upload = store.begin(f"{backup}.dump.gpg")
+        store.put_part(f"{backup}.dump.gpg", upload, 1, _body(b"part"), size=4, sha256=_sha(b"part"))
+    put(store, f"{sealed}.data-07.dump.gpg", b"not in the manifest")
+    put(store, f"{sealed}.dump", b"somebody looked into it")
+    _open_run(one, alive)
+    assert one.run().result["destinations"][store.name]["orphans"] == 0, "too young"
+    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0
+    run = one.run()
+    assert run.state == "succeeded", run.error
+    sums = run.result["destinations"][store.name]
+    assert (sums["aborted_uploads"], sums["orphans"]) == (1, 2)
+    left = {info.key for info in store.list()}
+    assert f"{dead}.globals.sql.gpg" not in left
+    assert f"{sealed}.data-07.dump.gpg" not in left
+    assert {f"{alive}.globals.sql.gpg", f"{sealed}.dump", f"{sealed}.dump.gpg"} <= left
+    assert [upload.key for upload in store.open_uploads()] == [f"{alive}.dump.gpg"]
+
+
+def _body(content: bytes) -> object:
+    import io
+
+    return io.BytesIO(content)
+
+
+def _sha(content: bytes) -> str:
+    import hashlib
+
+    return hashlib.sha256(content).hexdigest()
+
+
+def _open_run(one: Scene, backup: str) -> None:
+    from worker import flows
+
+    new = NewRun("backup", "goimg", {"databases": ["goimg"]})
+    run, _ = one.adapters.ledger.create_run(new, flows.first(new))
+    (dump,) = one.adapters.ledger.steps(run.id, name="backup.dump")
+    claim = one.adapters.ledger.claim(run.id, dump.id, owner="somebody")
+    assert claim is not None
+    one.adapters.ledger.set_run(claim, backup_id=backup)
+
+
+def test_a_lost_manifest_is_not_swept(one: Scene) -> None:
+    """Its evidence says that it was a backup once: its age decides, not the sweep."""
+    store = store_of(one)
+    fill(store, range(1, 4))
+    young, old = id_of(days_ago(2)), id_of(days_ago(300))
+    add_backup(store, old)
+    for backup in (young, old):
+        store.delete(f"{backup}.manifest.json")
+    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0
+    run = one.run()
+    assert run.state == "succeeded", run.error
+    left = {info.key for info in store.list()}
+    assert f"{young}.dump.gpg" in left
+    assert not any(key.startswith(old) for key in left)
+
+
+def test_two_destinations(tmp_path: Path, bucket: Bucket) -> None:
+    """Each by itself; the only good copy stays; one that is down delays only what depends on it."""
+    here = scene(tmp_path, bucket)
+    near, far = here.store("near"), here.store("far")
+    for age in range(1, 12):
+        add_backup(near, id_of(days_ago(age)))
+        add_backup(far, id_of(days_ago(age)))
+    doomed = sorted(id_of(days_ago(age)) for age in (9, 10, 11) if days_ago(age).day != 1 and days_ago(age).weekday() != 6)
+    victim, other = doomed[0], doomed[1]
+    put(far, f"{victim}.dump.gpg", b"damaged")
+    far.delete(f"{other}.dump.gpg")
+    plan = here.plan(here.run(dry_run=True))
+    assert plan["near", victim] == (True, "only_good_copy")
+    assert plan["far", victim] == (False, "expired")
+    assert plan["near", other] == (True, "only_good_copy")
+    run = here.run(destination="far", force=True)
+    assert run.state == "succeeded", run.error
+    assert {destination for destination, _ in here.plan(run)} == {"far"}
+    assert victim not in backups_in(far)
+    assert victim in backups_in(near)
+
+    class Down:
+        name = "far"
+
+        def list(self, prefix: str = "") -> Iterator[object]:
+            raise StorageUnavailable("far does not answer.", "")
+
+    here.adapters._stores["far"] = Down()  # type: ignore[assignment]
+    run = here.run(force=True)
+    assert (run.state, run.error["exit_code"]) == ("failed", 1)
+    assert "far does not answer" in run.error["message"]
+    assert here.plan(run)["near", victim][1] == "only_good_copy"
+    here.adapters._stores["far"] = far
+    assert here.run(force=True).state == "succeeded"
+    assert backups_in(near) == backups_in(far) == expected(range(1, 12))
+
+
+def test_a_spool_leftover_and_old_rows_go(tmp_path: Path) -> None:
+    here = scene(tmp_path)
+    left = here.adapters.spool.run_dir("gone00000000")
+    (left / "archive").write_bytes(b"x")
+    long_ago = time.time() - 3 * 86_400
+    for path in (left / "archive", left):
+        os.utime(path, (long_ago, long_ago))
+    assert here.run().state == "succeeded"
+    assert not left.exists()
+
+
+def test_content_differs_between_backups() -> None:
+    assert content_of("a") != content_of("b")
