@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 
 from worker import flows
 from worker.broker import make_app
-from worker.core.requests import RestoreRequest, parse
+from worker.core.requests import DrillRequest, RestoreRequest, parse
 from worker.errors import ConfigError, PgfleetError
 from worker.ledger import Ledger
 from worker.ledger.model import NewRun, Run
@@ -74,6 +74,21 @@ class RestoreView:
     notes: tuple[str, ...]
     plan: Mapping[str, Any] | None
     error: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True)
+class DrillView:
+    """What a drill came to. verdict: ``proven``, ``refuted`` or ``could_not_run``; None while it is open.
+
+    differences: ``{"kind", "what", "expected", "found"}`` each, some of many. report: the page, on its worker's disk.
+    """
+
+    run: RunView
+    verdict: str | None
+    destination: str | None
+    rto_seconds: float | None
+    differences: tuple[Mapping[str, Any], ...]
+    report: str | None
 
 
 class WaitTimeout(PgfleetError):
@@ -138,6 +153,43 @@ class Client:
         request = RestoreRequest.from_payload(payload)
         key = idempotency_key and f"restore:{database}:{idempotency_key}"
         return self._submit(NewRun("restore", database, request.to_payload(), self._name, key))
+
+    def request_drill(
+        self,
+        database: str,
+        *,
+        backup: str = "latest",
+        before: datetime | None = None,
+        destination: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> RunView:
+        """Ask for a proof that a backup of `database` restores; returns at once. As for `request_restore`."""
+        payload = {
+            "requested_by": self._name,
+            "idempotency_key": idempotency_key,
+            "database": database,
+            "backup": backup,
+            "before": before and before.isoformat(),
+            "destination": destination,
+        }
+        request = DrillRequest.from_payload(payload)
+        key = idempotency_key and f"drill:{database}:{idempotency_key}"
+        return self._submit(NewRun("drill", database, request.to_payload(), self._name, key))
+
+    def drilled(self, run_id: str) -> DrillView:
+        """What a drill came to. Raises RunNotFound, ConfigError for a run that is no drill."""
+        run = self._ledger.run(run_id)
+        if run.kind != "drill":
+            raise ConfigError(f"Run {run_id} is a {run.kind}, not a drill.", "Ask for it with run().")
+        result = run.result
+        return DrillView(
+            _view(run),
+            result.get("verdict"),
+            result.get("destination"),
+            result.get("rto_seconds"),
+            tuple(result.get("differences", ())),
+            result.get("report"),
+        )
 
     def restored(self, run_id: str) -> RestoreView:
         """What a restore came to. Raises RunNotFound, ConfigError for a run that is no restore."""

@@ -13,7 +13,8 @@ from typing import Any
 
 from worker import flows, log, notify, runner
 from worker.config.model import Database
-from worker.core import cron
+from worker.core import cron, drill
+from worker.core.requests import DrillRequest
 from worker.errors import PgfleetError
 from worker.ledger import JobDue
 from worker.ledger.model import Hint, NewRun, Run, RunKind
@@ -66,6 +67,20 @@ def _jobs(database: Database, now: datetime) -> Iterator[JobDue]:
             scheduled_for=slot.timestamp(),
         )
         yield JobDue(job, line, slot.timestamp(), new, flows.first(new))
+    yield from _drills(database, now)
+
+
+def _drills(database: Database, now: datetime) -> Iterator[JobDue]:
+    """The newest copy and an older one, each destination in turn."""
+    line = database.drill_schedule
+    slot = cron.latest_slot(line, now) if line else None
+    if slot is None:
+        return
+    for job, payload in drill.scheduled(database.alias, database.destinations, slot):
+        request = DrillRequest.from_payload(payload | {"requested_by": "schedule"}).to_payload()
+        at = slot.timestamp()
+        new = NewRun("drill", database.alias, request, "schedule", job=job, scheduled_for=at)
+        yield JobDue(job, line, at, new, flows.first(new))
 
 
 def take_over(adapters: Adapters) -> int:

@@ -91,6 +91,11 @@ class Scene:
     def store(self, alias: str) -> ObjectStore:
         return self.adapters.store(alias)
 
+    def put_in_place(self, alias: str, store: object) -> None:
+        """Let the steps use `store` for that destination."""
+        self.adapters._stores[alias] = store  # type: ignore[assignment]
+        self.adapters._catalogs.pop(alias, None)
+
     def run(self, kind: str = "cleanup", **request: Any) -> Run:
         """Asked for and worked through in this process, as `--here` does."""
         (run,) = submit(self.adapters, kind, request, requested_by="test", here=me())

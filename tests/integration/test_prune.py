@@ -110,11 +110,11 @@ def expected(ages: range) -> set[str]:
 
 def test_killed_at_every_step_it_ends_in_the_same_set(one: Scene) -> None:
     store, (alias,) = store_of(one), one.adapters.settings.destinations
-    ages = range(1, 12)
+    ages = range(1, 14)
     fill(store, ages)
     deaths = 0
     for lives in (0, 1, 2, 3, 4, 5, 8, 11, 99):
-        one.adapters._stores[alias] = Mortal(store, lives)  # type: ignore[assignment]
+        one.put_in_place(alias, Mortal(store, lives))
         try:
             one.run(force=True)
         except Killed:
@@ -131,12 +131,12 @@ def test_a_killed_run_goes_on_itself(one: Scene) -> None:
     from worker import here as here_mode
 
     store, (alias,) = store_of(one), one.adapters.settings.destinations
-    ages = range(1, 12)
+    ages = range(1, 14)
     fill(store, ages)
-    one.adapters._stores[alias] = Mortal(store, 2)  # type: ignore[assignment]
+    one.put_in_place(alias, Mortal(store, 2))
     with pytest.raises(Killed):
         one.run(force=True)
-    one.adapters._stores[alias] = store
+    one.put_in_place(alias, store)
     (run,) = one.adapters.ledger.runs()
     ended = here_mode.work(one.adapters, run.id)
     assert ended.state == "succeeded", ended.error
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_itself(one: Scene) -> None:
 
 def test_dry_run_says_the_same_and_removes_nothing(one: Scene) -> None:
     store = store_of(one)
-    fill(store, range(1, 12))
+    fill(store, range(1, 14))
     before = [info.key for info in store.list()]
     dry = one.run(dry_run=True, force=True)
     assert dry.state == "succeeded"
@@ -173,7 +173,11 @@ def test_a_large_plan_stops(one: Scene) -> None:
 
 def test_what_is_never_removed(one: Scene) -> None:
     store, (alias,) = store_of(one), one.adapters.settings.destinations
-    old = [id_of(day) for day in (days_ago(age) for age in range(200, 240)) if day.day != 1 and day.weekday() != 6]
+    old = [
+        id_of(day)
+        for day in (days_ago(age) for age in range(200, 240))
+        if day.day != 1 and day.weekday() != 6
+    ]
     for backup in old[:6]:
         add_backup(store, backup)
     newest, proven, refuted, held, gone, until = old[:6]
@@ -203,7 +207,7 @@ def test_held_between_plan_and_removal(one: Scene) -> None:
     from worker import runner
 
     store = store_of(one)
-    fill(store, range(1, 12))
+    fill(store, range(1, 14))
     (run,) = [one.adapters.ledger.create_run(*_cleanup_run(force=True))[0]]
     (plan,) = one.adapters.ledger.steps(run.id)
     runner.perform(one.adapters, run.id, plan.id)
@@ -227,11 +231,11 @@ def _cleanup_run(**request: object) -> tuple[NewRun, list[object]]:
 
 def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
     store = store_of(one)
-    fill(store, range(1, 12))
+    fill(store, range(1, 14))
     add_backup(store, id_of(days_ago(-3)))
     plan = one.plan(one.run(force=True))
     assert {rule for _, rule in plan.values()} == {"clock"}
-    assert len(backups_in(store)) == 12
+    assert len(backups_in(store)) == 14
 
 
 def test_dumps_of_the_seeds_scripts_fall_under_the_policy(one: Scene) -> None:
@@ -276,7 +280,12 @@ def _outside(one: Scene, old: str) -> object:
         file.write_text("mine")
         return file.exists
     client = store_of(one).bucket.client  # type: ignore[attr-defined]
-    names = [f"{old}.dump.gpg", f"fleet/{old}.dump.gpg", f"fleet/one/more/{old}.dump.gpg", f"fleet/one2/{old}.dump.gpg"]
+    names = [
+        f"{old}.dump.gpg",
+        f"fleet/{old}.dump.gpg",
+        f"fleet/one/more/{old}.dump.gpg",
+        f"fleet/one2/{old}.dump.gpg",
+    ]
     for name in names:
         client.put_object(Bucket=destination.bucket, Key=name, Body=b"mine")
     return lambda: all(client.head_object(Bucket=destination.bucket, Key=name) for name in names)
@@ -350,10 +359,14 @@ def test_two_destinations(tmp_path: Path, bucket: Bucket) -> None:
     """Each by itself; the only good copy stays; one that is down delays only what depends on it."""
     here = scene(tmp_path, bucket)
     near, far = here.store("near"), here.store("far")
-    for age in range(1, 12):
+    for age in range(1, 14):
         add_backup(near, id_of(days_ago(age)))
         add_backup(far, id_of(days_ago(age)))
-    doomed = sorted(id_of(days_ago(age)) for age in (9, 10, 11) if days_ago(age).day != 1 and days_ago(age).weekday() != 6)
+    doomed = sorted(
+        id_of(days_ago(age))
+        for age in (9, 10, 11, 12)
+        if days_ago(age).day != 1 and days_ago(age).weekday() != 6
+    )
     victim, other = doomed[0], doomed[1]
     put(far, f"{victim}.dump.gpg", b"damaged")
     far.delete(f"{other}.dump.gpg")
@@ -373,14 +386,14 @@ def test_two_destinations(tmp_path: Path, bucket: Bucket) -> None:
         def list(self, prefix: str = "") -> Iterator[object]:
             raise StorageUnavailable("far does not answer.", "")
 
-    here.adapters._stores["far"] = Down()  # type: ignore[assignment]
+    here.put_in_place("far", Down())
     run = here.run(force=True)
     assert (run.state, run.error["exit_code"]) == ("failed", 1)
     assert "far does not answer" in run.error["message"]
     assert here.plan(run)["near", victim][1] == "only_good_copy"
-    here.adapters._stores["far"] = far
+    here.put_in_place("far", far)
     assert here.run(force=True).state == "succeeded"
-    assert backups_in(near) == backups_in(far) == expected(range(1, 12))
+    assert backups_in(near) == backups_in(far) == expected(range(1, 14))
 
 
 def test_a_spool_leftover_and_old_rows_go(tmp_path: Path) -> None:

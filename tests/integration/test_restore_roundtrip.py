@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.conftest import PostgresOf
 from tests.restore_scene import Scene, content_of, copy_by_hand, drop_zoo, make_roles, make_zoo, schema_of
 from tests.services import KeyPair
@@ -24,7 +25,9 @@ def _same(scene: Scene, restored: str, expected: str = "") -> None:
     assert content_of(scene.source, scene.database) == content_of(scene.target, restored)
 
 
-@pytest.fixture(params=[(15, 15), (16, 16), (17, 17), (18, 18), (16, 17), (15, 18)], ids=lambda p: f"{p[0]}to{p[1]}")
+@pytest.fixture(
+    params=[(15, 15), (16, 16), (17, 17), (18, 18), (16, 17), (15, 18)], ids=lambda p: f"{p[0]}to{p[1]}"
+)
 def zoo(
     request: pytest.FixtureRequest, postgres_of: PostgresOf, tmp_path: Path, gpg_keys: KeyPair
 ) -> Iterator[Scene]:

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
+
 from tests.conftest import PostgresOf
 from tests.restore_scene import Scene, connect, tables
 from tests.services import wait_until
-
 from worker.config.model import Target
 from worker.errors import ConfigError, RestoreFailed
 from worker.local.postgres import Postgres

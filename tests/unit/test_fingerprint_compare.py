@@ -299,6 +299,7 @@ def test_what_the_restore_was_told_to_leave_out() -> None:
     assert all(reason_for_object(change, how) for change in (owner, grant, space, settings))
     assert not any(reason_for_object(change, Restored()) for change in (owner, grant, space, settings))
     assert not reason_for_object(space._replace(found="slow"), how)
+    assert not reason_for_object(settings._replace(identity="collate"), how)
 
 
 def test_a_restore_of_some_tables() -> None:

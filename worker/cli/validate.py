@@ -112,6 +112,8 @@ class _Cycle:
                     compared = steps.compare_restored(self._database, expected)
         except PgfleetError as failed:
             error = failed
+        except psycopg.Error as refused:
+            error = steps.as_unavailable(refused)
         finally:
             self._tell("clean up")
             steps.clean(self._adapters, lambda text: click.echo(f"Warning: {text}", err=True))

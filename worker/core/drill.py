@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from decimal import Decimal, InvalidOperation
 from typing import Any, Literal, NamedTuple
 
@@ -112,6 +113,25 @@ def rto(found: Sequence[Phase], target_seconds: int, cold_class: str = "", tier:
         cold_class=cold_class if hours is not None else "",
         cold_seconds=round(seconds + hours * 3600, 3) if hours is not None else None,
     )
+
+
+OLDER = "drill-older:"
+_AGES = (7, 30, 90)  # days before the slot, in turn
+
+
+def scheduled(database: str, destinations: Sequence[str], slot: datetime) -> list[tuple[str, dict[str, Any]]]:
+    """(job, request) of the drills that a slot of the schedule owes: the newest backup, and one that has aged.
+
+    A month's slot moves on to the next destination, and so do the weeks within it.
+    """
+    turn = slot.year * 12 + slot.month + (slot.day - 1) // 7
+    age = _AGES[turn // max(1, len(destinations)) % len(_AGES)]
+    newest: dict[str, Any] = {"database": database}
+    older: dict[str, Any] = {"database": database, "before": (slot - timedelta(days=age)).isoformat()}
+    if destinations:
+        newest["destination"] = destinations[turn % len(destinations)]
+        older["destination"] = destinations[(turn + 1) % len(destinations)]
+    return [(f"drill:{database}", newest), (f"{OLDER}{database}", older)]
 
 
 class Control(Value):

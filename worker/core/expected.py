@@ -34,6 +34,8 @@ _DEPARSED = frozenset(
         "procedure",
     )
 )
+#: Properties of a database that decide what its values mean and how they sort.
+_LOCALE = frozenset(("encoding", "collate", "ctype", "locale provider", "locale"))
 _BODY_IN_SQL = re.compile(r" as (BEGIN ATOMIC|RETURN)\b")
 _TOKEN = re.compile(
     r"""'(?:[^']|'')*' | "(?:[^"]|"")*" | [\w$]+ | [^\s\w]""",
@@ -42,7 +44,9 @@ _TOKEN = re.compile(
 
 
 class Restored(Value):
-    """What the restore carried over. `tables`: (schema, name) of those it was asked for; None for all of it."""
+    """What the restore carried over. `database`: owner, grants, settings and comment of the database itself (its
+    locale must match in any case). `tables`: (schema, name) of those it was asked for; None for all of it.
+    """
 
     owners: bool = True
     grants: bool = True
@@ -97,8 +101,8 @@ def _left_out(change: Change, restored: Restored) -> str:
         return "Grants were not restored (--no-acl)."
     if change.kind == "tablespace" and change.found is None and not restored.tablespaces:
         return "Tablespaces were not restored (--no-tablespaces)."
-    if change.kind == "database" and not restored.database:
-        return "It was restored into a database of its own making; the properties of the old one stay in the globals."
+    if change.kind == "database" and not restored.database and change.identity not in _LOCALE:
+        return "It was restored into a database of another name; what belongs to the old one stays in the globals."
     return ""
 
 

@@ -76,12 +76,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Toc:
-    """server: the source's version. client: that of the pg_dump that wrote the archive."""
+    """server: the source's version. client: that of the pg_dump that wrote the archive.
+
+    compression: ``gzip``, ``zstd``, ``lz4`` or ``none``; a pg_dump before 16 says its level instead.
+    """
 
     dbname: str
     server: Version
     client: Version
     entries: tuple[Entry, ...]
+    compression: str = "none"
 
     @cached_property
     def by_id(self) -> dict[int, Entry]:
@@ -130,6 +134,7 @@ def parse(text: str) -> Toc:
         _version(facts.get("Dumped from database version", "")),
         _version(facts.get("Dumped by pg_dump version", "")),
         tuple(entries),
+        facts.get("Compression", "none"),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.ledger import claims, due, finish, mend, notices, runs, schedule, steps, workers
+from worker.ledger import claims, due, finish, mend, notices, runs, schedule, steps, tallies, workers
 from worker.ledger.engine import Database
 from worker.ledger.model import Claim, Hint, NewRun, NewStep, Notice, Run, Step, WorkerInfo
 from worker.ledger.outcomes import FailOutcome, JobDue, RunEnd, Stats
@@ -288,6 +288,11 @@ class Ledger:
         """Again in `retry_in` seconds, doubled for each earlier attempt, an hour at most."""
         with self._database.write() as conn:
             notices.failed(conn, notice_id, retry_in)
+
+    def tallies(self, within: float) -> tallies.Tallies:
+        """What was tried again, started again and sent again, over the runs of the last `within` seconds."""
+        with self._database.read() as conn:
+            return tallies.tally(conn, within)
 
     def stats(self) -> Stats:
         """Counts for the metrics."""

@@ -15,12 +15,12 @@ from worker.core.toc import Toc, parse
 from worker.errors import Cancelled, MissingDependency, PgfleetError, RestoreFailed
 from worker.postgres.failures import place
 from worker.postgres.targets import APPLICATION
-from worker.postgres.tools import KEEPALIVES, Tools
+from worker.postgres.tools import KEEPALIVES, Tools, libraries
 from worker.process import Finished, run
 
 _LISTING = 512 * 1024 * 1024  # bytes; a line is about 100
 _UNSUPPORTED = re.compile(r"unsupported version \(([\d.]+)\) in file header")
-_ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.*)")
+_ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.*)|COPY failed for (table .*?): ")
 _ERROR = re.compile(r"(?:ERROR|FATAL|PANIC):\s+(.*)")
 _LOST = re.compile(
     r"server closed the connection|terminating connection|connection to server|could not receive data"
@@ -54,6 +54,19 @@ def read_toc(tools: Tools, archive: Path) -> Toc:
         return parse(finished.stdout.decode(errors="replace"))
     except ValueError as error:
         raise _unreadable(archive, finished) from error
+
+
+def readers(installed: Mapping[int, Tools], toc: Toc) -> dict[int, Tools]:
+    """Those of the tools (by major) that can decompress this archive. Raises MissingDependency when none can."""
+    if toc.compression not in ("zstd", "lz4"):
+        return dict(installed)
+    able = {major: tools for major, tools in installed.items() if toc.compression in libraries(tools)}
+    if not able:
+        raise MissingDependency(
+            f"The archive is compressed with {toc.compression}, which no pg_restore here was built with.",
+            "Install postgresql-client 16 or newer from your distribution or PGDG.",
+        )
+    return able
 
 
 def read_through(tools: Tools, archive: Path, *, stop: threading.Event) -> None:
@@ -140,7 +153,7 @@ def load_error(target: Target, archive: str, finished: Finished) -> PgfleetError
     said = _ERROR.search(text)
     what = said[1].rstrip(".") if said else _last_line(text) or f"exit code {finished.returncode}"
     entry = _ENTRY.search(text)
-    at = f" at {entry[1].strip()}" if entry else ""
+    at = f" at {(entry[1] or entry[2]).strip()}" if entry else ""
     failed = RestoreFailed(f"Loading {archive} into {place(target)} failed{at}: {what[:300]}.", _hint(text))
     failed.retryable = bool(_LOST.search(text)) and "unsupported startup parameter" not in text
     return failed

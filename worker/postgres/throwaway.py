@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from worker.config.model import Target
-from worker.errors import MissingDependency, RestoreFailed
+from worker.errors import ConfigError, MissingDependency, RestoreFailed
 from worker.postgres.tools import server_programs
 from worker.process import Finished, run
 
@@ -73,11 +73,14 @@ class Throwaway(NamedTuple):
 def provision(run_dir: Path, run_id: str, source_major: int, pg_bin: Sequence[Path]) -> Throwaway:
     """A server that answers, of the source's major or the nearest newer one. What an earlier attempt left goes.
 
-    Raises MissingDependency when no such server is installed, RestoreFailed when it does not start.
+    Raises MissingDependency when no such server is installed, RestoreFailed when it does not start, ConfigError when
+    its user cannot get to the spool.
     """
     remove(run_dir, run_id)
     major, programs = _choose(source_major, pg_bin)
     account = _account()
+    if account is not None:
+        _check_passable(run_dir, account)
     directory, socket_dir = run_dir / _OWN, _socket_dir(run_dir, run_id)
     for path in (directory, socket_dir):
         path.mkdir(mode=0o700)
@@ -181,6 +184,17 @@ def _account() -> pwd.struct_passwd | None:
         f"PostgreSQL refuses to run as root, and this machine has no user {' or '.join(_USERS)}.",
         "Create one (useradd --system postgres), or run the worker as an ordinary user.",
     )
+
+
+def _check_passable(run_dir: Path, account: pwd.struct_passwd) -> None:
+    for folder in run_dir.absolute().parents:
+        info = folder.stat()
+        passes = info.st_mode & 0o001 or (info.st_uid == account.pw_uid and info.st_mode & 0o100)
+        if not passes:
+            raise ConfigError(
+                f"User {account.pw_name}, who runs the throwaway server, cannot pass through {folder} to the spool.",
+                f"chmod o+x {folder}, move PGFLEET_SPOOL, or run the worker as an ordinary user.",
+            )
 
 
 def _run(argv: Sequence[str], account: pwd.struct_passwd | None, seconds: float) -> Finished:

@@ -12,10 +12,10 @@ from typing import Any
 from worker.core.requests import RestoreRequest
 from worker.core.restore_plan import client_for
 from worker.core.toc import RELATIONS, Selection, Toc, select
-from worker.core.versions import dotted
+from worker.core.versions import Version, dotted
 from worker.durable import durable_write
 from worker.errors import ConfigError, RestoreFailed
-from worker.postgres.restore import read_through, read_toc
+from worker.postgres.restore import read_through, read_toc, readers
 from worker.postgres.tools import Tools, discover
 from worker.steps.context import Context, Outcome
 from worker.steps.restore_choose import OUTPUT, restore_request
@@ -39,6 +39,11 @@ def newest_tools(context: Context) -> Tools:
     return client_for((99, 0), (0, 0), discover(tuple(context.settings.pg_bin)))
 
 
+def tools_for(context: Context, server: Version, toc: Toc) -> Tools:
+    """The pg_restore that reads this archive for that server. Raises MissingDependency."""
+    return client_for(server, toc.client, readers(discover(tuple(context.settings.pg_bin)), toc))
+
+
 def check(context: Context) -> Outcome:
     """Every archive is readable, of one database, and has what was asked for.
 
@@ -47,7 +52,7 @@ def check(context: Context) -> Outcome:
     tools, main = newest_tools(context), main_archive(context)
     toc = read_toc(tools, main)
     if not context.step.data["managed"]:
-        read_through(tools, main, stop=context.stop)
+        read_through(tools_for(context, (99, 0), toc), main, stop=context.stop)
     for path in archives(context, "data"):
         read_toc(tools, path)
         context.check()

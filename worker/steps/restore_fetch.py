@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from worker.core import parts
 from worker.core.backup import Manifest
@@ -16,7 +16,6 @@ from worker.durable import durable_rename, hash_file
 from worker.errors import DecryptionFailed, DownloadFailed, ObjectArchived, ObjectMissing, StorageError
 from worker.steps.context import Context, Later, Outcome
 from worker.steps.restore_choose import as_download, manifest_of
-from worker.storage.guarded import GuardedStore
 
 _CHUNK = 1024 * 1024
 #: About how many hours a thaw takes: class → tier (Amazon S3 user guide, "Archive retrieval options").
@@ -49,7 +48,7 @@ def thaw(context: Context) -> Outcome:
 
 def _ensure_readable(context: Context, alias: str, key: str) -> None:
     """Raises Later while the object is in cold storage, after having asked for it."""
-    store = cast(GuardedStore, context.adapters.store(alias))
+    store = context.adapters.store(alias)
     state = store.thaw_state(key)
     if state == "ready":
         return

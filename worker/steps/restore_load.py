@@ -96,9 +96,9 @@ def _create(context: Context, plan: Plan, target: Target, tools: Tools, toc: Toc
         present = targets.find(connection, plan["name"])
         if present is not None:
             late = replace.properties(connection, plan["name"], present, name)
-        _create_database(
-            connection, name, create, manifest_of(context.run_dir), present and present.tablespace, plan
-        )
+        tablespace = present.tablespace if present is not None else None
+        statement = create or _by_hand(connection, name, manifest_of(context.run_dir))
+        _create_database(connection, name, statement, tablespace, plan["flags"])
         settings = [
             one for one in late if one.startswith(("ALTER DATABASE", "ALTER ROLE")) and " SET " in one
         ]
@@ -107,16 +107,10 @@ def _create(context: Context, plan: Plan, target: Target, tools: Tools, toc: Toc
 
 
 def _create_database(
-    connection: Connection,
-    name: str,
-    create: str,
-    manifest: Manifest | None,
-    tablespace: str | None,
-    plan: Plan,
+    connection: Connection, name: str, statement: str, tablespace: str | None, flags: Sequence[str]
 ) -> None:
-    statement = create or _by_hand(connection, name, manifest)
     words = statement.split(" ")
-    if "TABLESPACE" in words and (tablespace or "--no-tablespaces" in plan["flags"]):
+    if "TABLESPACE" in words and (tablespace or "--no-tablespaces" in flags):
         place = words.index("TABLESPACE")
         del words[place : place + 3]
     if tablespace:

@@ -11,7 +11,6 @@ from worker.core.backup import Manifest
 from worker.core.requests import RestoreRequest
 from worker.core.restore_plan import (
     before_name,
-    client_for,
     load_name,
     missing_extensions,
     missing_owners,
@@ -28,9 +27,9 @@ from worker.postgres import replace, targets
 from worker.postgres.restore import read_toc, script_of
 from worker.postgres.server import Connection
 from worker.postgres.targets import Found, TargetFacts
-from worker.postgres.tools import Tools, discover
+from worker.postgres.tools import Tools
 from worker.steps.context import Context, Outcome
-from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools
+from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools, tools_for
 from worker.steps.restore_choose import check_allowed, manifest_of, restore_request, target_of
 
 #: Connections beside the loading jobs: progress, maintenance, and one to spare.
@@ -58,7 +57,7 @@ def prepare(context: Context) -> Outcome:
     toc, selection = read_toc(newest_tools(context), main_archive(context)), kept_selection(context.run_dir)
     with targets.maintenance(target) as connection:
         facts = targets.facts(connection)
-        tools = client_for(facts.version, toc.client, discover(tuple(context.settings.pg_bin)))
+        tools = tools_for(context, facts.version, toc)
         scene = Scene(request, target, facts, toc, selection, manifest_of(context.run_dir), tools)
         _check_server(scene)
         _check_roles(context, scene)

@@ -128,7 +128,7 @@ def drop_old(context: Context) -> Outcome:
 
 
 def _of_replace(context: Context) -> tuple[Target, str, str]:
-    """(target, live database, the run that replaced it): `worker.submit` took them from that run, or from the settings."""
+    """(target, live database, the run that replaced it), as `worker.submit` found them."""
     request = context.run.request
     target = target_of(context.adapters, request["target"], context.run.database)
     check_allowed(RestoreRequest(replace=True, force=True), target)

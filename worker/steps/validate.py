@@ -147,7 +147,7 @@ def _trigger(connection: Connection) -> Check:
         connection.execute("INSERT INTO images (album_id, content) VALUES (1, '')")
         after = connection.execute(count).fetchone()
     ok = before is not None and after is not None and after[0] == before[0] + 1
-    name, found = "public.images: images_counted", f"{before} → {after}"
+    name, found = "public.images: images_counted", f"{before and before[0]} → {after and after[0]}"
     return Check(kind="trigger", what=name, ok=ok, expected="fires", found=found)
 
 

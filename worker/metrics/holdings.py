@@ -1,0 +1,177 @@
+"""What the destinations hold of each database, and what that is worth: read from manifests and evidence alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from worker.catalog import Entry
+from worker.catalog.reader import moment
+from worker.config.model import Database
+from worker.core.backup import Manifest
+from worker.errors import PgfleetError
+from worker.steps.context import Adapters
+from worker.steps.inventory import Listed, list_all
+from worker.steps.prune import Judged, survey
+
+#: What can be restored as far as is known.
+USABLE = frozenset({"verified", "unverified", "unmanaged"})
+#: Rules that keep every copy of a backup alike; by the others one may go where another stays.
+_KEEPS_ALL_COPIES = frozenset({"daily", "weekly", "monthly", "yearly", "keep_within", "keep_last", "newest"})
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The newest drill that proved a copy. seconds: its recovery time; bytes: stored size of what it restored."""
+
+    backup_id: str
+    destination: str
+    at: datetime
+    seconds: float | None
+    bytes: int
+
+    def projected(self, size: int) -> float | None:
+        """Seconds for a backup of `size` stored bytes: in proportion, which is right for what takes long."""
+        if self.seconds is None:
+            return None
+        return self.seconds * max(1.0, size / self.bytes) if self.bytes else self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """One database. `down`: its destinations that could not be listed, and why. `missing`: destination → backup ids."""
+
+    database: str
+    backups: list[Listed]
+    judged: list[Judged]
+    down: Mapping[str, PgfleetError]
+    missing: Mapping[str, list[str]]
+    proof: Proof | None
+
+    def copies(self, destination: str) -> list[Entry]:
+        """Newest first."""
+        return [item.copies[destination] for item in self.backups if destination in item.copies]
+
+    def newest(self, destination: str, states: Collection[str] = USABLE) -> Entry | None:
+        return next((entry for entry in self.copies(destination) if entry.state in states), None)
+
+    def best(self) -> Listed | None:
+        """The newest backup with a copy that can be used."""
+        return next(
+            (item for item in self.backups if any(copy.state in USABLE for copy in item.copies.values())),
+            None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Holdings:
+    """By database; `down`: every destination that could not be listed."""
+
+    databases: dict[str, Holding]
+    down: Mapping[str, PgfleetError]
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+def read(adapters: Adapters) -> Holdings:
+    """Destinations that do not answer are named, and hide no others. Raises ConfigError."""
+    listed, down = list_all(adapters)
+    open_ids = _open(adapters)
+    databases = {
+        alias: _holding(adapters, database, listed, down, open_ids)
+        for alias, database in adapters.settings.databases.items()
+    }
+    return Holdings(databases, down)
+
+
+def last_read(entry: Entry) -> datetime | None:
+    """When the whole copy was last read back and found good."""
+    return max((at for at in (entry.verified_at, entry.scrubbed_at) if at), default=None)
+
+
+def newest_manifest(holding: Holding) -> Manifest | None:
+    """Of the newest verified backup."""
+    for item in holding.backups:
+        for entry in item.copies.values():
+            if entry.state == "verified" and entry.manifest is not None:
+                return entry.manifest
+    return None
+
+
+def _holding(
+    adapters: Adapters,
+    database: Database,
+    listed: list[Listed],
+    down: Mapping[str, PgfleetError],
+    open_ids: Collection[str],
+) -> Holding:
+    own = [item for item in listed if item.database == database.alias]
+    found = survey(adapters, database.alias, datetime.now(UTC))
+    reached = [alias for alias in database.destinations if alias not in down]
+    return Holding(
+        database.alias,
+        own,
+        found.copies,
+        {alias: error for alias, error in down.items() if alias in database.destinations},
+        {alias: list(_missing(alias, own, found.copies, open_ids)) for alias in reached},
+        _proof(adapters, own),
+    )
+
+
+def _open(adapters: Adapters) -> set[str]:
+    """Backups whose run is still at work: what they lack is on its way."""
+    try:
+        runs = adapters.ledger.runs(states=("queued", "running"), limit=1000)
+    except PgfleetError:
+        return set()
+    return {run.backup_id for run in runs if run.backup_id and run.kind in ("backup", "copy")}
+
+
+def _missing(
+    destination: str, backups: list[Listed], judged: list[Judged], open_ids: Collection[str]
+) -> Iterator[str]:
+    """Backups that others have and retention keeps. Nobody owes a destination what is older than its first copy."""
+    kept = {
+        copy.entry.backup_id
+        for copy in judged
+        if copy.destination != destination
+        and copy.verdict.rule in _KEEPS_ALL_COPIES
+        and copy.entry.manifest is not None
+        and copy.entry.state in USABLE
+    }
+    present = [item for item in backups if destination in item.copies]
+    oldest = min((item.copies[destination].at for item in present), default=None)
+    for item in backups:
+        copy = item.copies.get(destination)
+        if item.backup_id in kept - set(open_ids) and (copy is None or copy.state == "incomplete"):
+            if oldest is None:
+                yield item.backup_id
+                return
+            if next(iter(item.copies.values())).at >= oldest:
+                yield item.backup_id
+
+
+def _proof(adapters: Adapters, backups: list[Listed]) -> Proof | None:
+    proven = [
+        (entry.proven_at, alias, entry)
+        for item in backups
+        for alias, entry in item.copies.items()
+        if entry.proven_at is not None
+    ]
+    if not proven:
+        return None
+    at, alias, entry = max(proven, key=lambda one: (one[0], one[1]))
+    record = _record(adapters, alias, entry.backup_id, at)
+    seconds = record.get("rto", {}).get("seconds")
+    size = record.get("backup_bytes") or entry.size
+    return Proof(entry.backup_id, alias, at, float(seconds) if seconds is not None else None, int(size))
+
+
+def _record(adapters: Adapters, destination: str, backup_id: str, at: datetime) -> dict[str, Any]:
+    """The drill's evidence; nothing when it cannot be read any more."""
+    try:
+        records = adapters.catalog(destination).evidence(backup_id, "drill")
+    except PgfleetError:
+        return {}
+    return next((record for record in records if moment(record.get("at")) == at), {})
