@@ -23,7 +23,7 @@ ARG PG_SOURCE=pgdg
 ARG PG_MAJORS="14 15 16 17 18"
 ARG PGDG_URL=http://apt.postgresql.org/pub/repos/apt
 # Not pinned: they are Debian's stable release, and its security fixes are wanted.
-# hadolint ignore=DL3008
+# hadolint ignore=DL3008,SC2086
 RUN export DEBIAN_FRONTEND=noninteractive \
  && apt-get update \
  && case "$PG_SOURCE" in \
@@ -45,7 +45,7 @@ RUN export DEBIAN_FRONTEND=noninteractive \
 RUN userdel backup \
  && groupadd --gid 1000 backup \
  && useradd --uid 1000 --gid 1000 --home-dir /var/lib/pgfleet --no-create-home --shell /usr/sbin/nologin backup \
- && install -d -o backup -g backup -m 0700 /var/lib/pgfleet /var/backups/postgres \
+ && install -d -o backup -g backup -m 0700 /var/lib/pgfleet /var/lib/pgfleet/reports /var/backups/postgres \
  && install -d -o backup -g backup -m 0711 /var/spool/pgfleet \
  && install -d -m 0755 /etc/pgfleet
 COPY --from=build /opt/pgfleet /opt/pgfleet

@@ -7,6 +7,7 @@
              ─▶ finish ─▶ swap ─▶ conclude, and then record and sweep
     drill    choose … check ─▶ provision ─▶ roles ─▶ load ─▶ fingerprint ─▶ fingerprint_chunk × N ─▶ compare ─▶ control
              ─▶ conclude, whatever failed; and then sweep  └ examine ────────────────────────────┘
+    copy     plan ─▶ open ─▶ part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
     cleanup  plan ─▶ tidy, (remove × N ─▶ sweep) × destinations ─▶ conclude
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
@@ -247,6 +248,35 @@ def _then(name: str, queue: str) -> Callable[[Step, Result, Iterable[Result]], I
     return rule
 
 
+# --- copy -----------------------------------------------------------------------------------------------------------
+
+
+def _copy(request: Result) -> list[NewStep]:
+    to = request["to"]
+    return [
+        NewStep("copy.plan", to, queue="verify", group=f"copy/{to}/", branch=to),
+        NewStep("backup.conclude", needs="*"),
+    ]
+
+
+def _after_copy_plan(step: Step, result: Result, _: Iterable[Result]) -> Iterator[NewStep]:
+    to, sources = step.branch, {"sources": result["sources"]}
+    for artifact in result["artifacts"]:
+        data = {"destination": to, "artifact": artifact, **sources}
+        yield NewStep(
+            "copy.open", artifact["name"], queue="verify", group=f"copy/{to}/", branch=to, data=data
+        )
+    yield NewStep(
+        "copy.seal", to, queue="verify", group=f"seal/{to}/", needs=f"copy/{to}/", branch=to, data=sources
+    )
+
+
+def _after_copy_open(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
+    for part in parts:
+        key, data = f"{step.key}#{part['number']}", {"sources": step.data["sources"], **result, **part}
+        yield NewStep("copy.part", key, queue="verify", group=step.group, branch=step.branch, data=data)
+
+
 # --- cleanup --------------------------------------------------------------------------------------------------------
 
 
@@ -283,6 +313,7 @@ _FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {
     "verify": _verify_run,
     "restore": _restore,
     "cleanup": _cleanup,
+    "copy": _copy,
     "drill": _drill,
 }
 _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]] = {
@@ -292,6 +323,9 @@ _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewSte
     "backup.seal": _after_seal,
     "backup.verify": _after_verify,
     "cleanup.plan": _after_plan,
+    "copy.plan": _after_copy_plan,
+    "copy.open": _after_copy_open,
+    "copy.seal": _after_seal,
     "restore.choose": _after_choose,
     "restore.thaw": _after_thaw,
     "restore.check": _after_check,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from worker import runner
+from worker import notify, runner
 from worker.ledger.model import Run
 from worker.steps.context import Adapters
 
@@ -30,6 +30,7 @@ def work(adapters: Adapters, run_id: str, *, threads: int = 4) -> Run:
                 continue
             due_in = ledger.next_due_at(run_id=run_id, here=here)
             if due_in is None:
+                notify.tell(ledger, adapters.settings)  # where there is no fleet nobody else does
                 return ledger.run(run_id)
             time.sleep(min(max(due_in, 0.05), 1.0))
 

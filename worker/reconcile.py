@@ -6,28 +6,39 @@ Each part is safe to run twice at once and on any worker; a failure in one is lo
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-from worker import flows, log, notify, runner
+from worker import __version__, flows, log, notify, runner
 from worker.config.model import Database
 from worker.core import cron, drill
 from worker.core.requests import DrillRequest
 from worker.errors import PgfleetError
 from worker.ledger import JobDue
-from worker.ledger.model import Hint, NewRun, Run, RunKind
+from worker.ledger.model import Hint, NewRun, Run, RunKind, WorkerInfo
+from worker.ledger.workers import RECONCILE
 from worker.owner import is_dead
 from worker.steps.context import Adapters
 
 logger = logging.getLogger("pgfleet.reconcile")
 
+CATCH_UP_SECONDS = 7 * 86_400.0
+
 
 def reconcile(adapters: Adapters) -> list[Hint]:
     """Mend what can be mended and return the hints that are to be sent."""
     began = time.monotonic()
-    parts: tuple[Callable[[Adapters], int], ...] = (schedule, take_over, rewind_lost, fail_overdue, tell)
+    parts: tuple[Callable[[Adapters], int], ...] = (
+        schedule,
+        take_over,
+        rewind_lost,
+        fail_overdue,
+        catch_up,
+        tell,
+    )
     for part in parts:
         try:
             if changed := part(adapters):
@@ -35,6 +46,7 @@ def reconcile(adapters: Adapters) -> list[Hint]:
         except PgfleetError as error:
             logger.error(error.message, extra={"action": part.__name__, "hint": error.hint})
     hints = adapters.ledger.take_due(limit=200)
+    adapters.ledger.beat(WorkerInfo(RECONCILE, socket.gethostname(), (), "", __version__, 0.0))
     logger.debug(
         "reconciled", extra={"action": "reconcile", "hints": len(hints), "seconds": time.monotonic() - began}
     )
@@ -91,6 +103,42 @@ def take_over(adapters: Adapters) -> int:
     return freed + adopted + ledger.expired_exhausted()
 
 
+def catch_up(adapters: Adapters) -> int:
+    """Start the copies that a backup owes since one of its destinations was away: one run a copy and day, for a week.
+
+    It waits for the destination, takes the bytes from another copy, and nothing is dumped again.
+    """
+    ledger, now = adapters.ledger, datetime.now(UTC)
+    since = now.timestamp() - CATCH_UP_SECONDS
+    ended = ledger.runs(kind="backup", states=("failed", "verified"), since=since, limit=1000)
+    owed = {(run.backup_id, alias): run for run in ended for alias in _missed(adapters, run)}
+    if not owed:
+        return 0
+    for run in ledger.runs(kind="copy", states=("verified", "queued", "running"), since=since, limit=1000):
+        owed.pop((run.backup_id or run.request["backup"], run.request["to"]), None)
+    made = 0
+    for (backup, to), run in owed.items():
+        key = f"copy:{backup}:{to}:{now:%Y%m%d}"
+        request = {"backup": backup, "to": to, "destinations": [to], "patient": True}
+        new = NewRun(
+            "copy", run.database, request | {"requested_by": "reconcile"}, "reconcile", idempotency_key=key
+        )
+        made += ledger.create_run(new, flows.first(new))[1]
+    return made
+
+
+def _missed(adapters: Adapters, run: Run) -> list[str]:
+    """The destinations that have no copy of a backup that has one elsewhere."""
+    copies = {copy["destination"]: copy["state"] for copy in run.result.get("copies", ())}
+    if run.backup_id is None or "verified" not in copies.values():
+        return []
+    return [
+        alias
+        for alias, state in copies.items()
+        if state == "failed" and alias in adapters.settings.destinations
+    ]
+
+
 def rewind_lost(adapters: Adapters) -> int:
     """Start those runs again whose spool no living worker mounts any more."""
     settings, ledger = adapters.settings, adapters.ledger
@@ -130,20 +178,7 @@ def fail_overdue(adapters: Adapters) -> int:
 
 def tell(adapters: Adapters) -> int:
     """Send the notices that the ledger holds; what cannot be sent is tried again later."""
-    ledger, settings, sent = adapters.ledger, adapters.settings, 0
-    for notice in ledger.pending_notices():
-        try:
-            if settings.notify_urls and notify.worth_telling(notice):
-                notify.send(settings, notice)
-                sent += 1
-        except PgfleetError as error:
-            ledger.notice_failed(notice.id, 60.0)
-            logger.warning(
-                error.message, extra={"action": "notify", "run": notice.run_id, "hint": error.hint}
-            )
-        else:
-            ledger.notice_sent(notice.id)
-    return sent
+    return notify.tell(adapters.ledger, adapters.settings)
 
 
 def sweep_spool(adapters: Adapters, *, older_than: float = 86_400.0) -> list[str]:

@@ -23,9 +23,11 @@ from worker.config.model import Settings
 from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
 from worker.ledger import Ledger, RunEnd
 from worker.ledger.model import Claim
+from worker.notify import ping
 from worker.owner import me
 from worker.steps import (
     conclude,
+    copy,
     drill_examine,
     drill_fingerprint,
     drill_report,
@@ -66,6 +68,10 @@ STEPS: Mapping[str, Callable[[Context], Outcome]] = {
     "backup.attest": verify.attest,
     "backup.conclude": conclude.conclude,
     "backup.sweep": sweep.sweep_run,
+    "copy.plan": copy.plan,
+    "copy.open": copy.open_artifact,
+    "copy.part": copy.copy_part,
+    "copy.seal": copy.seal,
     "cleanup.plan": prune.plan,
     "cleanup.remove": prune_remove.remove,
     "cleanup.tidy": prune_sweep.tidy,
@@ -116,6 +122,8 @@ def _perform(adapters: Adapters, claim: Claim) -> PgfleetError | None:
     ledger, context, began = adapters.ledger, Context(adapters, claim), time.monotonic()
     logger.info("begin", extra={"action": "begin", "attempt": claim.step.attempts})
     try:
+        if claim.step.name == "backup.dump" and claim.step.attempts == 1 and "waits" not in claim.step.data:
+            ping.started(context.database, claim.run)
         with Heartbeat(context):
             outcome = STEPS[claim.step.name](context)
             context.check()

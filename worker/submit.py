@@ -7,12 +7,22 @@ from typing import Any, Literal
 
 from worker import flows
 from worker.core.backup import parse_id
-from worker.core.requests import LATEST, BackupRequest, CleanupRequest, DrillRequest, Request, RestoreRequest, VerifyRequest, parse
+from worker.core.requests import (
+    LATEST,
+    BackupRequest,
+    CleanupRequest,
+    CopyRequest,
+    DrillRequest,
+    Request,
+    RestoreRequest,
+    VerifyRequest,
+    parse,
+)
 from worker.errors import BackupNotFound, ConfigError, RunNotFound
 from worker.ledger.model import NewRun, Run
 from worker.steps import restore_choose
 from worker.steps.context import Adapters
-from worker.steps.inventory import choose, only_database
+from worker.steps.inventory import choose, list_all, only_database
 
 
 def submit(
@@ -35,6 +45,8 @@ def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, he
             return [_backup_run(adapters, name, request.idempotency_key, who, here) for name in databases]
         case VerifyRequest():
             return [_verify_run(adapters, request, who, here)]
+        case CopyRequest():
+            return [_copy_run(adapters, request, who, here)]
         case CleanupRequest():
             databases = (request.database,) if request.database else tuple(adapters.settings.databases)
             return [_cleanup_run(adapters, name, request, who, here) for name in databases]
@@ -63,6 +75,47 @@ def _verify_run(adapters: Adapters, request: VerifyRequest, who: str, here: str)
     payload = {"backup": choice.backup_id, "destinations": managed, "requested_by": who}
     database = parse_id(choice.backup_id)[0]
     return NewRun("verify", database, payload, who, request.idempotency_key, here=here)
+
+
+def _copy_run(
+    adapters: Adapters, request: CopyRequest, who: str, here: str, *, repair: bool = False
+) -> NewRun:
+    adapters.destination(request.to)
+    backup = choose(adapters, request).backup_id
+    payload = {**request.to_payload(), "backup": backup, "destinations": [request.to], "requested_by": who}
+    payload |= {"repair": True} if repair else {}
+    key = request.idempotency_key and f"copy:{backup}:{request.to}:{request.idempotency_key}"
+    return NewRun("copy", parse_id(backup)[0], payload, who, key, here=here)
+
+
+def repair(
+    adapters: Adapters, backup: str, *, requested_by: str, destination: str | None = None, here: str = ""
+) -> list[Run]:
+    """One run for each damaged copy of `backup`, or for the one in `destination`; it is replaced by a good one.
+
+    Raises BackupNotFound when no good copy is left, ConfigError when nothing is damaged.
+    """
+    listed, failures = list_all(adapters, backup=backup)
+    copies = listed[0].copies if listed else {}
+    damaged = [alias for alias, entry in copies.items() if entry.state in ("damaged", "incomplete")]
+    if destination is not None:
+        adapters.destination(destination)
+        damaged = [alias for alias in damaged if alias == destination]
+    if not copies:
+        for error in failures.values():
+            raise error
+        raise BackupNotFound(f"There is no backup {backup!r} here.", "`pgfleet list` shows what there is.")
+    if not damaged:
+        states = ", ".join(f"{alias}: {entry.state}" for alias, entry in copies.items())
+        raise ConfigError(
+            f"Nothing of {backup} is known to be damaged ({states}).",
+            f"Read it back: pgfleet verify {backup}",
+        )
+    requests = [CopyRequest(backup=backup, to=alias) for alias in damaged]
+    return [
+        insert(adapters, _copy_run(adapters, request, requested_by, here, repair=True))
+        for request in requests
+    ]
 
 
 def _cleanup_run(adapters: Adapters, database: str, request: CleanupRequest, who: str, here: str) -> NewRun:

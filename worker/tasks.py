@@ -22,7 +22,7 @@ from worker.submit import submit
 
 logger = logging.getLogger("pgfleet.tasks")
 
-ENTRIES = ("backup", "restore", "drill", "verify", "cleanup")
+ENTRIES = ("backup", "restore", "drill", "verify", "cleanup", "copy")
 
 
 class _Process:

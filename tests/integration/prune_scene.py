@@ -21,7 +21,9 @@ from worker.steps.context import Adapters
 from worker.storage import ObjectStore
 from worker.submit import submit
 
-PART = 8
+#: What a bucket takes for all parts but the last; archives of kind data have two, everything else is one part.
+PART = 5 * 1024 * 1024
+WHOLE = ("dump", "data-01.dump")
 
 
 def id_of(day: date, hour: int = 2, name: str = "goimg") -> str:
@@ -37,7 +39,8 @@ def put(store: ObjectStore, key: str, content: bytes) -> None:
 
 
 def content_of(backup: str, stem: str = "dump") -> bytes:
-    return f"{backup} {stem} ".encode() * 2
+    text = f"{backup} {stem} ".encode() * 2
+    return text if not stem.startswith("data") else (text * (PART // len(text) + 1))[: PART + 100]
 
 
 def manifest_of(backup: str, destination: str, stems: Iterable[str] = ("dump",)) -> Manifest:
@@ -55,7 +58,7 @@ def _artifact(backup: str, stem: str) -> Artifact:
     content = content_of(backup, stem)
     parts = [content[at : at + PART] for at in range(0, len(content), PART)]
     return Artifact(
-        name=f"{backup}.{stem}.gpg", kind="dump" if stem == "dump" else "globals", size=len(content),
+        name=f"{backup}.{stem}.gpg", kind="data" if stem.startswith("data") else "dump", size=len(content),
         sha256=hashlib.sha256(content).hexdigest(), plain_size=3, plain_sha256="00" * 32, part_size=PART,
         parts=tuple(
             Part(number=number, size=len(part), sha256=hashlib.sha256(part).hexdigest())
@@ -64,10 +67,14 @@ def _artifact(backup: str, stem: str) -> Artifact:
     )  # fmt: skip
 
 
-def add_backup(store: ObjectStore, backup: str, *, verified: bool = True) -> None:
-    put(store, f"{backup}.dump.gpg", content_of(backup))
+def add_backup(
+    store: ObjectStore, backup: str, *, verified: bool = True, stems: Iterable[str] = ("dump",)
+) -> None:
+    stems = tuple(stems)
+    for stem in stems:
+        put(store, f"{backup}.{stem}.gpg", content_of(backup, stem))
     catalog = Catalog(store)
-    catalog.seal(manifest_of(backup, store.name))
+    catalog.seal(manifest_of(backup, store.name, stems))
     if verified:
         at = manifest_of(backup, store.name).sealed_at + timedelta(minutes=5)
         catalog.evidence_put(backup, "verify", {"ok": True, "at": at.isoformat()})
@@ -80,6 +87,35 @@ def prove(store: ObjectStore, backup: str, verdict: str = "proven") -> None:
 
 def backups_in(store: ObjectStore) -> set[str]:
     return {entry.backup_id for entry in Catalog(store).entries()}
+
+
+class Killed(BaseException):
+    """What a kill is to the code: nothing after it runs."""
+
+
+class Mortal:
+    """A store whose process dies at its nth change: before it, or right after."""
+
+    def __init__(self, store: ObjectStore, lives: int) -> None:
+        self._store, self.lives = store, lives
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._store, name)
+        if name not in ("delete", "put", "begin", "put_part", "complete", "abort"):
+            return found
+
+        def change(*arguments: Any, **named: Any) -> Any:
+            self._die()
+            result = found(*arguments, **named)
+            self._die()
+            return result
+
+        return change
+
+    def _die(self) -> None:
+        self.lives -= 1
+        if self.lives < 0:
+            raise Killed
 
 
 @dataclass

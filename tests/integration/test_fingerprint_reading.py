@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from fingerprint_scratch import MakeScratch, Scratch
 
 from tests.services import wait_until
 from worker.core.compare import compare
-from worker.core.fingerprint import Excluded, Fingerprint
+from worker.core.fingerprint import NOTHING, Excluded, Fingerprint
 from worker.postgres import inspect
 from worker.postgres.inspect_large_objects import OBJECTS_PER_RANGE, PIECE
 from worker.postgres.inspect_tables import Chunk, Plan, plan, read_chunk
@@ -63,7 +64,7 @@ def test_chunks_and_workers_play_no_part(filled: Scratch) -> None:
 def test_chunks_follow_the_bytes_and_are_read_by_ctid(filled: Scratch) -> None:
     with filled.connect() as connection:
         inspect.pin(connection)
-        work = plan(connection, "full", 10, Excluded())
+        work = plan(connection, "full", 10, NOTHING)
         number = next(n for n, table in enumerate(work.tables) if table.name == "toasted")
         mine = [chunk for chunk in work.chunks if chunk.table == number]
         steps = []
@@ -92,7 +93,7 @@ def test_a_fleet_reads_it_in_pieces(filled: Scratch) -> None:
     """Plan and chunks travel as JSON, each chunk may be read on another connection."""
     with filled.connect() as connection:
         header = Fingerprint.from_json(inspect.header(connection, "full").to_json())
-        work = Plan.model_validate_json(plan(connection, "full", 10, Excluded()).model_dump_json())
+        work = Plan.model_validate_json(plan(connection, "full", 10, NOTHING).model_dump_json())
     sums = []
     for chunk in reversed(work.chunks):
         with filled.server.connect(filled.name) as connection:
@@ -124,7 +125,7 @@ def test_counts_only(filled: Scratch) -> None:
 
 def test_locks_are_given_back(filled: Scratch) -> None:
     with filled.connect() as connection:
-        work = plan(connection, "full", 10, Excluded())
+        work = plan(connection, "full", 10, NOTHING)
         for chunk in work.chunks:
             read_chunk(connection, work, chunk)
         inspect.header(connection, "full")
@@ -303,10 +304,12 @@ def test_a_database_that_is_written_to_all_the_time(scratch: MakeScratch, tmp_pa
                 return closing(connection)
 
             assert wait_until(lambda: written >= 20)
-            first = inspect.fingerprint(reader, chunk_pages=5)
-            archive = before.dump(tmp_path / "live.dump", 0, f"--snapshot={snapshot}")
-            with reader() as connection:
-                expected = first.with_later_sequences(inspect.sequences(connection, Excluded()))
+            with ThreadPoolExecutor(1) as threads, reader() as connection:
+                earlier = inspect.sequences(connection, NOTHING)
+                dump = threads.submit(before.dump, tmp_path / "live.dump", 0, f"--snapshot={snapshot}")
+                first = inspect.fingerprint(reader, chunk_pages=5)
+                archive = dump.result()
+                expected = first.with_sequences(earlier, inspect.sequences(connection, NOTHING))
             assert wait_until(lambda: written >= 40)
             again = inspect.fingerprint(reader, chunk_pages=500)
     finally:

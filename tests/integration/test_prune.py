@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.prune_scene import (
+    Killed,
+    Mortal,
     Scene,
     add_backup,
     backups_in,
@@ -72,30 +74,6 @@ def test_400_days(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> 
                     Catalog(store).forget(copy.entry.backup_id)
             assert backups_in(store) == {id_of(kept) for kept in golden(first, day)}
     assert 10 < len(backups_in(store)) < 20
-
-
-class Killed(BaseException):
-    """What a kill is to the code: nothing after it runs."""
-
-
-class Mortal:
-    """A store whose process dies at its nth change."""
-
-    def __init__(self, store: ObjectStore, lives: int) -> None:
-        self._store, self.lives = store, lives
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self._store, name)
-
-    def delete(self, key: str) -> None:
-        self._die()
-        self._store.delete(key)
-        self._die()
-
-    def _die(self) -> None:
-        self.lives -= 1
-        if self.lives < 0:
-            raise Killed
 
 
 def fill(store: ObjectStore, ages: Iterator[int] | range) -> None:

@@ -53,13 +53,15 @@ def test_what_is_no_fingerprint(text: str) -> None:
         Fingerprint.from_json(text)
 
 
-def test_sequences_read_again_after_the_dump() -> None:
-    moved = COUNTER.model_copy(update={"before": Position(7, True), "after": Position(7, True)})
+def test_sequences_read_before_and_after_the_dump() -> None:
+    def reading(number: int) -> SequenceFingerprint:
+        at = Position(number, True)
+        return COUNTER.model_copy(update={"before": at, "after": at})
 
-    later = WHOLE.with_later_sequences([moved])
+    (sequence,) = WHOLE.with_sequences([reading(5)], [reading(7)]).sequences
 
-    assert (later.sequences[0].before, later.sequences[0].after) == (Position(1, False), Position(7, True))
-    assert WHOLE.with_later_sequences([]) == WHOLE  # it was dropped meanwhile: the dump's lock was not on it
+    assert (sequence.before, sequence.after) == (Position(5, True), Position(7, True))
+    assert WHOLE.with_sequences([], []) == WHOLE
 
 
 def test_excluded() -> None:

@@ -13,6 +13,7 @@ from worker.config.model import Settings
 
 MASK = "********"
 _USER_PASSWORD = re.compile(r"(?<=://)([^/@?#]*):([^@]*)@")
+_TOKENS = ("http://", "https://")  # of all secrets only a ping URL begins so
 _QUERY_PASSWORD = re.compile(r"(?i)([?&][a-z_]*(?:password|passwd|secret|token)=)([^&#]*)")
 
 
@@ -24,21 +25,23 @@ def masked_url(url: str) -> str:
 def masked(value: Any) -> str:
     """A secret for people to see: of an address everything but the password, of the rest nothing.
 
-    A notification URL has its token anywhere, so that it is shown by its scheme only.
+    A notification URL has its token anywhere, and a ping URL is one, so that both are shown by their scheme only.
     """
     if isinstance(value, tuple):
         return " ".join(f"{urlsplit(item.get_secret_value()).scheme}://{MASK}" for item in value)
     text = value.get_secret_value() if isinstance(value, SecretStr) else str(value or "")
     if not text:
         return ""
+    if text.startswith(_TOKENS):
+        return f"{urlsplit(text).scheme}://{MASK}"
     return masked_url(text) if "://" in text else MASK
 
 
 def holds_secret(value: object) -> bool:
-    """False for nothing, and for an address without a password."""
+    """False for nothing, and for an address without a password or a token."""
     if not isinstance(value, str):
         return bool(value)
-    return bool(value) and ("://" not in value or masked_url(value) != value)
+    return bool(value) and ("://" not in value or value.startswith(_TOKENS) or masked_url(value) != value)
 
 
 def secrets(settings: Settings) -> Iterator[str]:
@@ -54,6 +57,7 @@ def secrets(settings: Settings) -> Iterator[str]:
     ]
     yield from (secret.get_secret_value() for secret in plain if secret and secret.get_secret_value())
     yield from (url.get_secret_value() for url in settings.notify_urls)
+    yield from (url.get_secret_value() for each in settings.databases.values() if (url := each.ping_url))
     for url in (settings.broker_url, settings.ledger_url, *settings.notify_urls):
         yield from _within(url.get_secret_value())
 

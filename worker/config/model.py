@@ -17,6 +17,7 @@ from worker.config.values import (
     Endpoint,
     Folders,
     Names,
+    PingUrl,
     Seconds,
     SecretUrls,
     Size,
@@ -123,6 +124,8 @@ class Database(Server):
     """A restore may replace this live database."""
     drill_questions: AbsolutePath | None = None
     """Directory of .sql files with expected answers, asked in each drill."""
+    ping_url: PingUrl | None = None
+    """Dead man's switch (healthchecks.io and the like), told of each backup's start, success and failure."""
 
 
 class Target(Server):
@@ -245,6 +248,8 @@ class Settings(Strict):
     """The least important events that are logged."""
     notify_urls: SecretUrls = ()
     """Whom to tell about failures (Apprise URLs)."""
+    metrics_seconds: Seconds = Field(300, gt=0)
+    """How old what the exporter tells of the destinations may be: it lists them that often, if it is asked."""
     flower_user: str = "pgfleet"
     """User of the Flower page."""
     flower_password: SecretStr | None = None

@@ -119,6 +119,10 @@ def _http(url: str) -> str:
     return url.rstrip("/")
 
 
+def _secret_http(url: SecretStr) -> SecretStr:
+    return SecretStr(_http(url.get_secret_value()))
+
+
 def _schedule(line: str) -> str:
     """The line, or "" for "off": never."""
     line = " ".join(line.split())
@@ -154,6 +158,14 @@ SecretUrls = Annotated[
     tuple[SecretStr, ...],
     _from_text(_words(None)),
     Kind("a list of URLs separated by spaces", "json://host/path"),
+]
+PingUrl = Annotated[
+    SecretStr,
+    AfterValidator(_secret_http),
+    Kind(
+        "an http or https URL without a user and a query",
+        "https://hc-ping.com/00000000-0000-0000-0000-000000000000",
+    ),
 ]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute), Kind("an absolute path", "/srv/pgfleet")]
 Compression = Annotated[

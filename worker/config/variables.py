@@ -65,6 +65,7 @@ _DATABASE: dict[str, str] = {
     "require_copies": "PGFLEET_REQUIRE_COPIES",
     "allow_replace": "PGFLEET_ALLOW_REPLACE",
     "drill_questions": "PGFLEET_DRILL_QUESTIONS",
+    "ping_url": "PGFLEET_PING_URL",
 }
 _S3: dict[str, str] = {
     "endpoint": "S3_ENDPOINT",

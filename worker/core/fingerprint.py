@@ -133,11 +133,22 @@ class Fingerprint(Value):
     def major(self) -> int:
         return self.server_version_num // 10000
 
-    def with_later_sequences(self, readings: Iterable[SequenceFingerprint]) -> Fingerprint:
-        """The same, with sequences read again once the dump had ended. One that is gone by then keeps its reading."""
-        later = {reading.full_name: reading.after for reading in readings}
+    def with_sequences(
+        self, before: Iterable[SequenceFingerprint], after: Iterable[SequenceFingerprint]
+    ) -> Fingerprint:
+        """The same, with the sequences as read before the dump began and again after it ended.
+
+        One that is missing from a reading (dropped meanwhile) keeps what is known of it.
+        """
+        earlier = {reading.full_name: reading.before for reading in before}
+        later = {reading.full_name: reading.after for reading in after}
         sequences = tuple(
-            sequence.model_copy(update={"after": later.get(sequence.full_name, sequence.after)})
+            sequence.model_copy(
+                update={
+                    "before": earlier.get(sequence.full_name, sequence.before),
+                    "after": later.get(sequence.full_name, sequence.after),
+                }
+            )
             for sequence in self.sequences
         )
         return self.model_copy(update={"sequences": sequences})

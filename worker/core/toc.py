@@ -104,13 +104,18 @@ class Toc:
 class Selection:
     """ids: in the archive's order. left_out: what cannot be without something that was not selected.
 
-    unknown: names that match nothing; then the rest means nothing. data: whose rows are wanted (schema, name).
+    unknown: names that match nothing; then the rest means nothing. data: whose rows are wanted, as
+    (schema, `Entry.text`).
     """
 
     ids: tuple[int, ...]
     data: frozenset[tuple[str, str]]
     left_out: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+
+    def tables(self) -> set[tuple[str, str]]:
+        """(schema, name) of what `data` may mean: with an owner of several words there is more than one."""
+        return {(schema, name) for schema, text in self.data for name in _names(text)}
 
 
 def parse(text: str) -> Toc:
@@ -196,13 +201,21 @@ def select(
     left_out |= {number for number in gone & kept if _stands_alone(toc.by_id[number], excluded_whole)}
     kept -= gone
     ids = tuple(entry.id for entry in toc.entries if entry.id in kept or entry.kind in _PREAMBLE)
-    data = frozenset((toc.by_id[one].schema, toc.by_id[one].name) for one in chosen - gone)
+    data = frozenset((toc.by_id[one].schema, toc.by_id[one].text) for one in chosen - gone)
     return Selection(ids, data, tuple(sorted({_describe(toc.by_id[number]) for number in left_out})))
 
 
 def _named(toc: Toc, pattern: str) -> list[Entry]:
     schema, name = split_name(pattern)
-    return [entry for entry in toc.of(*RELATIONS) if entry.name == name and schema in (None, entry.schema)]
+    inside = [entry for entry in toc.of(*RELATIONS) if schema in (None, entry.schema)]
+    exactly = [entry for entry in inside if entry.name == name]
+    return exactly or [entry for entry in inside if name in _names(entry.text)]
+
+
+def _names(text: str) -> list[str]:
+    """What the name in ``name owner`` may be, either of which may have spaces."""
+    words = text.split(" ")
+    return [" ".join(words[:count]) for count in range(1, len(words))]
 
 
 def _of_schema(entry: Entry, schemas: Collection[str]) -> bool:

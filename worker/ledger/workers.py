@@ -12,6 +12,9 @@ from worker.ledger.clock import now
 from worker.ledger.model import WorkerInfo
 from worker.ledger.schema import workers
 
+#: Not a worker, and it takes no queue: what `reconcile` signs with at the end of each tick.
+RECONCILE = "reconcile"
+
 
 def beat(conn: Connection, info: WorkerInfo) -> None:
     """`seen_at` is the database's, whatever `info` says."""

@@ -11,7 +11,7 @@ from typing import Any
 from worker.ledger.model import OPEN_STATES, Run, WorkerInfo
 from worker.ledger.outcomes import Stats
 from worker.ledger.tallies import Tallies
-from worker.presence_names import RECONCILE
+from worker.ledger.workers import RECONCILE
 from worker.steps.context import Adapters
 
 RECENT_SECONDS = 7 * 86_400.0
@@ -64,9 +64,7 @@ def read(adapters: Adapters) -> Activity:
         recent=recent,
         last=last,
         backups={
-            database: ledger.progress(run.id)
-            for (kind, database), run in last.items()
-            if kind == "backup"
+            database: ledger.progress(run.id) for (kind, database), run in last.items() if kind == "backup"
         },
         open=[(run, ledger.progress(run.id)) for run in opened],
         workers=[w for w in signs if w.name != RECONCILE and at - w.seen_at < ALIVE_SECONDS],
@@ -85,8 +83,7 @@ def _last(adapters: Adapters, recent: Iterable[Run]) -> dict[tuple[str, str], Ru
         for kind in kinds:
             if (kind, database) not in found:
                 older = adapters.ledger.runs(kind=kind, database=database, limit=10)
-                if run := next(filter(_ended, older), None):
-                    found[kind, database] = run
+                found |= {(kind, run.database): run for run in reversed(older) if _ended(run)}
     return found
 
 

@@ -29,14 +29,18 @@ METRICS: tuple[Metric, ...] = (
         "destinations",
         "When the newest verified backup was taken (Unix seconds of its snapshot); 0 when there is none.",
     ),
-    Metric("postgres_backup_size_bytes", _COPY, "destinations", "Stored bytes of the newest verified backup."),
+    Metric(
+        "postgres_backup_size_bytes", _COPY, "destinations", "Stored bytes of the newest verified backup."
+    ),
     Metric(
         "postgres_backup_count",
         _COPY,
         "destinations",
         "Backups that can be restored as far as is known: verified, not yet verified, or unmanaged.",
     ),
-    Metric("pgfleet_copies", (*_COPY, "state"), "destinations", "Copies by state, as `pgfleet list` shows it."),
+    Metric(
+        "pgfleet_copies", (*_COPY, "state"), "destinations", "Copies by state, as `pgfleet list` shows it."
+    ),
     Metric("pgfleet_copies_bytes", _COPY, "destinations", "Stored bytes of all copies."),
     Metric(
         "pgfleet_copies_missing",
@@ -109,9 +113,7 @@ METRICS: tuple[Metric, ...] = (
         "ledger",
         "1 when the newest run of its kind that has ended (other than cancelled) ended badly, else 0.",
     ),
-    Metric(
-        "pgfleet_run_last_end_timestamp_seconds", ("kind", "database"), "ledger", "When that run ended."
-    ),
+    Metric("pgfleet_run_last_end_timestamp_seconds", ("kind", "database"), "ledger", "When that run ended."),
     Metric(
         "pgfleet_run_last_duration_seconds",
         ("kind", "database"),
@@ -126,7 +128,10 @@ METRICS: tuple[Metric, ...] = (
         "no destination for steps that all copies share.",
     ),
     Metric(
-        "pgfleet_backup_uploaded_bytes", _COPY, "ledger", "Bytes that the newest finished backup has uploaded."
+        "pgfleet_backup_uploaded_bytes",
+        _COPY,
+        "ledger",
+        "Bytes that the newest finished backup has uploaded.",
     ),
     Metric(
         "pgfleet_runs_failed",
@@ -184,13 +189,17 @@ METRICS: tuple[Metric, ...] = (
         "When a recipient's key ends; absent for one that never does.",
     ),
     Metric("pgfleet_spool_size_bytes", (), "spool", "Size of the spool's file system."),
-    Metric("pgfleet_spool_free_bytes", (), "spool", "Room on the spool, less the reserve that is never filled."),
+    Metric(
+        "pgfleet_spool_free_bytes", (), "spool", "Room on the spool, less the reserve that is never filled."
+    ),
     Metric("pgfleet_broker_memory_bytes", (), "broker", "Memory that the broker's data takes."),
     Metric(
         "pgfleet_broker_memory_limit_bytes", (), "broker", "The broker's maxmemory; 0 is the whole machine."
     ),
     # --- what should be ---
-    Metric("pgfleet_rto_target_seconds", _DATABASE, "settings", "Recovery time that a drill must not exceed."),
+    Metric(
+        "pgfleet_rto_target_seconds", _DATABASE, "settings", "Recovery time that a drill must not exceed."
+    ),
     Metric(
         "pgfleet_backup_max_age_seconds",
         _DATABASE,

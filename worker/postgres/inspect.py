@@ -101,6 +101,9 @@ def fingerprint(
 ) -> Fingerprint:
     """Take it over `workers` connections, each from `reader` and closed by it, all seeing the same snapshot.
 
+    Beside a running pg_dump, read `sequences` before it starts and after it has ended, and give both readings to
+    `Fingerprint.with_sequences`: pg_dump reads a sequence whenever it comes to it, and no snapshot holds it still.
+
     `progress(bytes done, bytes in all)` is called after each chunk, from any thread but never twice at once; what
     it raises stops the work: running queries are cancelled, and it is raised here.
     """
@@ -108,12 +111,11 @@ def fingerprint(
     with ExitStack() as stack:
         connections = [stack.enter_context(reader()) for _ in range(max(1, workers))]
         first = connections[0]
-        head = header(first, mode, excluded)
-        for other in connections[1:]:
-            pin(other)
+        for connection in connections:
+            pin(connection)
         work = plan(first, mode, chunk_pages, excluded)
-        sums = _Reading(work, progress).read(connections)
-        head = head.with_later_sequences(sequences(first, excluded))
+        head, sums = _Reading(work, progress).read(connections, lambda: header(first, mode, excluded))
+        head = head.with_sequences((), sequences(first, excluded))
     return finish(head, work, sums, time.monotonic() - started)
 
 
@@ -129,21 +131,27 @@ class _Reading:
         self._lock = threading.Lock()
         self._stopped = threading.Event()
 
-    def read(self, connections: Sequence[Connection]) -> list[tuple[Chunk, ChunkSum]]:
+    def read(
+        self, connections: Sequence[Connection], header: Callable[[], Fingerprint]
+    ) -> tuple[Fingerprint, list[tuple[Chunk, ChunkSum]]]:
+        """`header` takes the first connection for as long as it runs."""
+        first, *others = connections
         with ThreadPoolExecutor(len(connections), thread_name_prefix="fingerprint") as threads:
-            futures = [threads.submit(self._work, connection) for connection in connections]
+            futures = {threads.submit(self._work, connection): connection for connection in others}
             try:
+                head = header()
+                futures[threads.submit(self._work, first)] = first
                 wait(futures, return_when=FIRST_EXCEPTION)
             finally:
                 self._stopped.set()
-                for future, connection in zip(futures, connections, strict=True):
+                for future, connection in futures.items():
                     if future.running():
                         connection.cancel_safe(timeout=_CANCEL_SECONDS)
         errors = [error for future in futures if (error := future.exception()) is not None]
         # the queries that were cancelled for the first error are not the news
         if errors:
             raise next((error for error in errors if not isinstance(error, QueryCanceled)), errors[0])
-        return self._sums
+        return head, self._sums
 
     def _work(self, connection: Connection) -> None:
         while not self._stopped.is_set():

@@ -148,7 +148,7 @@ def _lists(context: Context, tools: Tools, toc: Toc, *, superuser: bool) -> dict
         ids = [number for number in ids if number not in theirs]
     lists = {main.name: write_list(context.run_dir / f"{main.name}.list", ids)}
     for path in archives(context, "data"):
-        rows = [e.id for e in read_toc(tools, path).of("TABLE DATA") if (e.schema, e.name) in selection.data]
+        rows = [e.id for e in read_toc(tools, path).of("TABLE DATA") if (e.schema, e.text) in selection.data]
         if rows:
             lists[path.name] = write_list(context.run_dir / f"{path.name}.list", rows)
     return lists
@@ -183,8 +183,10 @@ def finish(context: Context) -> Outcome:
     analyzed = restored.analyze(target, plan["load"], jobs, context.check)
     checks = restored.inspect(target, plan["load"], _whole(context, plan))
     if manifest is not None and not request.schema_only:
-        wanted = kept_selection(context.run_dir).data
-        expected = [table for table in manifest.tables if (table.schema_name, table.name) in wanted]
+        expected = manifest.tables
+        if request.partial:
+            wanted = kept_selection(context.run_dir).tables()
+            expected = tuple(table for table in expected if (table.schema_name, table.name) in wanted)
         checks.append(restored.count(target, plan["load"], jobs, expected, context.check))
     failed = [check for check in checks if not check.ok]
     if failed:

@@ -203,7 +203,7 @@ def _how(context: Context, scene: Scene) -> dict[str, Any]:
 
 
 def _space(context: Context, scene: Scene) -> dict[str, Any]:
-    wanted = scene.selection.data
+    wanted = scene.selection.tables()
     tables = scene.manifest.tables if scene.manifest else ()
     rows = (
         0 if scene.request.schema_only else sum(t.bytes for t in tables if (t.schema_name, t.name) in wanted)

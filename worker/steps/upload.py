@@ -39,19 +39,19 @@ def upload(context: Context) -> Outcome:
     if len(plan) == 1:
         context.progress(0, size)
         with FileSlice(context.run_dir / key, 0, size) as body:
-            cold = _storage_class(context, destination)
+            cold = storage_class(context, destination)
             store.put(key, body, size=size, sha256=artifact["sha256"], storage_class=cold)
         context.progress(size)
         return Outcome({**outcome, "upload_id": None, "sha256": artifact["sha256"], "bytes": size})
-    upload_id = data.get("upload_id") or _open_upload(context, store, destination, key)
+    upload_id = data.get("upload_id") or open_upload(context, store, destination, key)
     arrived = {part.number: part for part in store.list_parts(key, upload_id)}
     return Outcome({**outcome, "upload_id": upload_id, "parts": len(plan)}, _part_steps(plan, arrived))
 
 
-def _open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
+def open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
     """The id of the upload of `key`, adopted when a killed attempt left one, in the ledger before it is used."""
     found = next((found.upload_id for found in store.open_uploads(key) if found.key == key), None)
-    upload_id = found or store.begin(key, storage_class=_storage_class(context, destination))
+    upload_id = found or store.begin(key, storage_class=storage_class(context, destination))
     context.note(upload_id=upload_id)
     return upload_id
 
@@ -129,7 +129,7 @@ def _complete(context: Context, store: ObjectStore, step: Step, described: Mappi
         try:
             store.complete(key, upload_id, rows)
         except UploadGone:
-            _complete_already(store, key, size)
+            complete_already(store, key, size)
     listed = tuple(Part(number=row.number, size=row.size, sha256=row.sha256) for row in rows)
     return Artifact(**described, part_size=result["part_size"], parts=listed)
 
@@ -151,7 +151,7 @@ def _part_rows(context: Context, step: Step, plan: parts.PartPlan) -> list[Store
     return rows
 
 
-def _complete_already(store: ObjectStore, key: str, size: int) -> None:
+def complete_already(store: ObjectStore, key: str, size: int) -> None:
     """A killed attempt may have completed the upload and died before it could say so."""
     try:
         found = store.stat(key).size
@@ -176,6 +176,6 @@ def _manifest(context: Context, destination: str, artifacts: tuple[Artifact, ...
     return Manifest.model_validate(whole)
 
 
-def _storage_class(context: Context, destination: Destination) -> str:
+def storage_class(context: Context, destination: Destination) -> str:
     _, at = parse_id(str(context.run.backup_id))
     return destination.storage_class.get(backup_type(at.date()), "")
