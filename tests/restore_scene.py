@@ -52,6 +52,7 @@ port = {self.source.port}
 user = "{self.source.user}"
 password = "{self.source.password}"
 jobs = 2
+fingerprint = "off"
 {self._keys()}
 {self.more}
 [targets.there]
@@ -170,7 +171,10 @@ def make_roles(connection: psycopg.Connection[Any]) -> None:
 def drop_zoo(server: Postgres, name: str) -> None:
     """DROP DATABASE refuses while a subscription is there."""
     with connect(server, name) as connection:
-        own = "SELECT subname FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        own = (
+            "SELECT subname FROM pg_subscription"
+            " WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())"
+        )
         for (subscription,) in connection.execute(own).fetchall():
             connection.execute(SQL("DROP SUBSCRIPTION {}").format(Identifier(str(subscription))))
     server.dropdb(name)
@@ -221,13 +225,15 @@ def content_of(server: Postgres, name: str) -> dict[str, str]:
         for schema, relation, kind in relations:
             what = "last_value, is_called" if kind == "S" else "t.*"
             statement = SQL(
-                "SELECT count(*) || ' ' || coalesce(md5(string_agg(md5(row({what})::text), '' ORDER BY md5(row({what})::text))), '')"
+                "SELECT count(*) || ' '"
+                " || coalesce(md5(string_agg(md5(row({what})::text), '' ORDER BY md5(row({what})::text))), '')"
                 " FROM ONLY {name} t"
             ).format(what=SQL(what), name=Identifier(str(schema), str(relation)))
             row = connection.execute(statement).fetchone()
             found[f"{schema}.{relation}"] = str(row and row[0])
         blobs = connection.execute(
-            "SELECT m.oid, pg_get_userbyid(m.lomowner), m.lomacl::text, md5(lo_get(m.oid)) FROM pg_largeobject_metadata m ORDER BY 1"
+            "SELECT m.oid, pg_get_userbyid(m.lomowner), m.lomacl::text, md5(lo_get(m.oid))"
+            " FROM pg_largeobject_metadata m ORDER BY 1"
         ).fetchall()
         return found | {f"large object {row[0]}": str(row[1:]) for row in blobs}
 

@@ -8,6 +8,7 @@
     drill    choose … check ─▶ provision ─▶ roles ─▶ load ─▶ fingerprint ─▶ fingerprint_chunk × N ─▶ compare ─▶ control
              ─▶ conclude, whatever failed; and then sweep  └ examine ────────────────────────────┘
     copy     plan ─▶ open ─▶ part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
+    scrub    (plan ─▶ part × N ─▶ attest) × destinations ─▶ conclude
     cleanup  plan ─▶ tidy, (remove × N ─▶ sweep) × destinations ─▶ conclude
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
@@ -277,6 +278,43 @@ def _after_copy_open(step: Step, result: Result, parts: Iterable[Result]) -> Ite
         yield NewStep("copy.part", key, queue="verify", group=step.group, branch=step.branch, data=data)
 
 
+# --- scrub ----------------------------------------------------------------------------------------------------------
+
+
+def _scrub(request: Result) -> list[NewStep]:
+    return [
+        *(
+            NewStep(
+                "scrub.plan",
+                destination,
+                queue="verify",
+                group=f"scrub/{destination}/",
+                branch=destination,
+                data={"destination": destination},
+            )
+            for destination in request["destinations"]
+        ),
+        NewStep("scrub.conclude", needs="*"),
+    ]
+
+
+def _after_scrub_plan(step: Step, _: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
+    destination = step.branch
+    for part in parts:
+        key = f"{part['object']}@{destination}#{part['number']}"
+        yield NewStep(
+            "scrub.part", key, queue="verify", group=step.group, branch=destination, data=part, max_attempts=3
+        )
+    yield NewStep(
+        "scrub.attest",
+        destination,
+        queue="verify",
+        group=f"attest/{destination}/",
+        needs=step.group,
+        branch=destination,
+    )
+
+
 # --- cleanup --------------------------------------------------------------------------------------------------------
 
 
@@ -314,6 +352,7 @@ _FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {
     "restore": _restore,
     "cleanup": _cleanup,
     "copy": _copy,
+    "scrub": _scrub,
     "drill": _drill,
 }
 _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewStep]]] = {
@@ -323,6 +362,7 @@ _FOLLOW: Mapping[str, Callable[[Step, Result, Iterable[Result]], Iterator[NewSte
     "backup.seal": _after_seal,
     "backup.verify": _after_verify,
     "cleanup.plan": _after_plan,
+    "scrub.plan": _after_scrub_plan,
     "copy.plan": _after_copy_plan,
     "copy.open": _after_copy_open,
     "copy.seal": _after_seal,

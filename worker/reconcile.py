@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from worker import __version__, flows, log, notify, runner
-from worker.config.model import Database
+from worker.config.model import Database, Settings
 from worker.core import cron, drill
 from worker.core.requests import DrillRequest
 from worker.errors import PgfleetError
@@ -26,6 +26,7 @@ from worker.steps.context import Adapters
 logger = logging.getLogger("pgfleet.reconcile")
 
 CATCH_UP_SECONDS = 7 * 86_400.0
+REPAIR_SECONDS = 86_400.0
 
 
 def reconcile(adapters: Adapters) -> list[Hint]:
@@ -56,20 +57,22 @@ def reconcile(adapters: Adapters) -> list[Hint]:
 def schedule(adapters: Adapters, now: datetime | None = None) -> int:
     """Insert the runs that the schedule owes; a missed slot is caught up once."""
     now = now or datetime.now(UTC)
-    jobs = [job for database in adapters.settings.databases.values() for job in _jobs(database, now)]
+    settings = adapters.settings
+    jobs = [job for database in settings.databases.values() for job in _jobs(database, settings, now)]
     return len(adapters.ledger.schedule_due(jobs))
 
 
-def _jobs(database: Database, now: datetime) -> Iterator[JobDue]:
-    wanted: dict[RunKind, str] = {"backup": database.schedule, "cleanup": database.cleanup_schedule}
-    for kind, line in wanted.items():
+def _jobs(database: Database, settings: Settings, now: datetime) -> Iterator[JobDue]:
+    wanted: dict[RunKind, tuple[str, dict[str, Any]]] = {
+        "backup": (database.schedule, {"databases": [database.alias]}),
+        "cleanup": (database.cleanup_schedule, {"database": database.alias}),
+        "scrub": (settings.scrub_schedule, {"destinations": list(database.destinations)}),
+    }
+    for kind, (line, request) in wanted.items():
         slot = cron.latest_slot(line, now) if line else None  # "off" is an empty line
         if slot is None:
             continue
         job = f"{kind}:{database.alias}"
-        request: dict[str, Any] = (
-            {"databases": [database.alias]} if kind == "backup" else {"database": database.alias}
-        )
         new = NewRun(
             kind,
             database.alias,
@@ -125,6 +128,37 @@ def catch_up(adapters: Adapters) -> int:
         )
         made += ledger.create_run(new, flows.first(new))[1]
     return made
+
+
+def repair_damaged(adapters: Adapters) -> int:
+    """Where that is allowed: replace what a scrub or a verification found damaged, once a copy and day."""
+    if not adapters.settings.scrub_repair:
+        return 0
+    ledger, now, made = adapters.ledger, datetime.now(UTC), 0
+    since = now.timestamp() - REPAIR_SECONDS
+    found = [
+        (run, *copy)
+        for kind in ("scrub", "verify")
+        for run in ledger.runs(kind=kind, states=("damaged",), since=since, limit=200)
+        for copy in _damaged(run)
+    ]
+    for run, backup, to in found:
+        if to not in adapters.settings.destinations:
+            continue
+        request = {"backup": backup, "to": to, "destinations": [to], "repair": True, "requested_by": "scrub"}
+        key = f"repair:{backup}:{to}:{run.id}"
+        new = NewRun("copy", run.database, request, "scrub", idempotency_key=key)
+        made += ledger.create_run(new, flows.first(new))[1]
+    return made
+
+
+def _damaged(run: Run) -> Iterator[tuple[str, str]]:
+    """(backup, destination) of each copy that this run found damaged."""
+    for alias, found in run.result.get("destinations", {}).items():
+        yield from ((backup, alias) for backup in found.get("damaged", ()))
+    for copy in run.result.get("copies", ()):
+        if copy["state"] == "damaged":
+            yield str(run.request["backup"]), copy["destination"]
 
 
 def _missed(adapters: Adapters, run: Run) -> list[str]:

@@ -118,6 +118,26 @@ def repair(
     ]
 
 
+def scrub(
+    adapters: Adapters,
+    *,
+    database: str | None,
+    destination: str | None,
+    requested_by: str,
+    here: str = "",
+) -> list[Run]:
+    """Read today's share now: one run a database. Raises ConfigError for a name that nothing has."""
+    names = [adapters.database(database).alias] if database else list(adapters.settings.databases)
+    if destination is not None:
+        adapters.destination(destination)
+    runs = []
+    for name in names:
+        places = [destination] if destination else list(adapters.database(name).destinations)
+        request = {"destinations": places, "requested_by": requested_by}
+        runs.append(insert(adapters, NewRun("scrub", name, request, requested_by, here=here)))
+    return runs
+
+
 def _cleanup_run(adapters: Adapters, database: str, request: CleanupRequest, who: str, here: str) -> NewRun:
     adapters.database(database)
     if request.destination is not None:
@@ -185,5 +205,10 @@ def after_restore(
     alias = database or only_database(adapters)
     found = restore_choose.target_of(adapters, target, alias)
     restore_choose.check_allowed(RestoreRequest(replace=True, force=True), found)
-    payload = {what: run_id, "target": found.alias, "name": name or found.database, "requested_by": requested_by}
+    payload = {
+        what: run_id,
+        "target": found.alias,
+        "name": name or found.database,
+        "requested_by": requested_by,
+    }
     return NewRun("restore", alias, payload, requested_by, here=here)

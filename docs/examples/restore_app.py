@@ -2,7 +2,7 @@
 
     BROKER_URL=redis://… LEDGER_URL=postgresql://… flask --app restore_app run
 
-    curl -X POST localhost:5000/restores -H 'Idempotency-Key: ticket-4711' -d '{"database": "goimg", "target": "staging"}'
+    curl localhost:5000/restores -H 'Idempotency-Key: ticket-4711' -d '{"database": "goimg", "target": "staging"}'
     curl localhost:5000/restores/1m837nj0qj5e
 
 It knows the broker and the ledger, and no bucket, no key, no database password: what it may name are aliases, and

@@ -31,6 +31,7 @@ def adapters(directory: Path, **more: str) -> Adapters:
                 "GPG_RECIPIENT": "nobody@example.com",
                 "PGFLEET_CLEANUP_SCHEDULE": "off",
                 "PGFLEET_DRILL_SCHEDULE": "off",
+                "PGFLEET_SCRUB_SCHEDULE": "off",
                 **more,
             }
         )

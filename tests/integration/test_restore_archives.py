@@ -37,10 +37,12 @@ def scene(pg: Postgres, tmp_path: Path) -> Iterator[Scene]:
     tables(pg, "split", TABLES)
     for folder in ("near", "far"):
         (tmp_path / folder).mkdir()
-    scene.backup()
-    yield scene
-    for name in scene.databases() - {"sample_template"}:
-        pg.dropdb(name)
+    try:
+        scene.backup()
+        yield scene
+    finally:
+        for name in scene.databases() - {"sample_template"}:
+            pg.dropdb(name)
 
 
 def test_several_archives(scene: Scene) -> None:

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import psycopg
@@ -44,7 +45,14 @@ def scene(pg: Postgres, tmp_path: Path) -> Iterator[Scene]:
     """A live database on the server that it is restored to, and a verified backup of it."""
     scene = Scene(tmp_path, pg, pg, "live")
     pg.createdb("live")
-    tables(pg, "live", ["CREATE TABLE notes (id bigserial PRIMARY KEY, t text)", "INSERT INTO notes (t) SELECT 'old' FROM generate_series(1, 1000)"])  # fmt: skip
+    tables(
+        pg,
+        "live",
+        [
+            "CREATE TABLE notes (id bigserial PRIMARY KEY, t text)",
+            "INSERT INTO notes (t) SELECT 'old' FROM generate_series(1, 1000)",
+        ],
+    )
     for folder in ("near", "far"):
         (tmp_path / folder).mkdir()
     yield scene
@@ -114,7 +122,7 @@ class Writers:
     @property
     def longest_gap(self) -> float:
         written = sorted(self.written)
-        return max(after - before for before, after in zip(written, written[1:], strict=False))
+        return max(after - before for before, after in pairwise(written))
 
 
 def notes(server: Postgres, name: str) -> int:

@@ -40,6 +40,7 @@ class Entry:
     objects: tuple[ObjectInfo, ...]
     hold: Hold | None = None
     refuted_at: datetime | None = None  # by the newest drill that came to a verdict
+    scrubbed: float = 0.0  # the share of its bytes that was read back lately, as of the newest record
 
 
 @dataclass
@@ -114,7 +115,16 @@ def judge(reader: Reader, files: Files, in_progress: Collection[str], now: datet
         objects=tuple(files.objects),
         hold=hold,
         refuted_at=refuted_at,
+        scrubbed=_scrubbed(checks["verify"], checks["scrub"]),
     )
+
+
+def _scrubbed(verified: _Dated | None, scrubbed: _Dated | None) -> float:
+    if verified is not None and verified.good and (scrubbed is None or verified.stamp > scrubbed.stamp):
+        parts, unread = verified.record.get("parts"), verified.record.get("parts_archived")
+        return 1 - unread / parts if isinstance(parts, int) and isinstance(unread, int) and parts else 1.0
+    share = scrubbed.record.get("covered") if scrubbed is not None else None
+    return min(1.0, max(0.0, float(share))) if isinstance(share, (int, float)) else 0.0
 
 
 def _manifest_and_state(

@@ -27,6 +27,7 @@ COMMANDS = {
     "cleanup": ("cleanup", "cleanup"),
     "copy": ("copy", "copy"),
     "repair": ("copy", "repair"),
+    "scrub": ("scrub", "scrub"),
     "hold": ("hold", "hold"),
     "release": ("hold", "release"),
     "runs": ("runs", "runs"),

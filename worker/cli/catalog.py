@@ -45,7 +45,7 @@ def _say_failures(failures: dict[str, PgfleetError]) -> int:
 def _table(listed: list[Listed]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("backup", no_wrap=True)
-    for heading in ("type", "copy", "state", "verified", "proven"):
+    for heading in ("type", "copy", "state", "verified", "scrubbed", "proven"):
         table.add_column(heading, no_wrap=True)
     table.add_column("size", justify="right", no_wrap=True)
     for backup in listed:
@@ -57,6 +57,7 @@ def _table(listed: list[Listed]) -> Table:
                 alias,
                 render.state(entry.state) + (" [blue]held[/]" if entry.held else ""),
                 render.age(entry.verified_at),
+                f"{entry.scrubbed:.0%}",
                 render.age(entry.proven_at),
                 human.size(entry.size),
             )
@@ -80,6 +81,8 @@ def _copy(alias: str, entry: Entry) -> dict[str, Any]:
         "state": entry.state,
         "bytes": entry.size,
         "held": entry.held,
+        "scrubbed": round(entry.scrubbed, 4),
+        "scrubbed_at": entry.scrubbed_at.isoformat() if entry.scrubbed_at else None,
         "verified_at": entry.verified_at.isoformat() if entry.verified_at else None,
         "proven_at": entry.proven_at.isoformat() if entry.proven_at else None,
     }

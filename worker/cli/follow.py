@@ -105,7 +105,7 @@ def troubles(adapters: Adapters, run: Run) -> list[str]:
     if not run.open:
         return []
     lines = [
-        f"{step.name}{f' to {step.branch}' if step.branch else ''}: {_reason(step)}"
+        f"{step.name}{f' ({step.branch})' if step.branch else ''}: {_reason(step)}"
         for step in adapters.ledger.waiting(run.id)
     ]
     if run.state == "queued" and not run.here and time.time() - run.created_at > _PATIENCE_SECONDS:

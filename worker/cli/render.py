@@ -77,6 +77,11 @@ def state_of(row: Mapping[str, Any]) -> str:
     return "running" if row["running"] or row["done"] else "waiting"
 
 
+def where_of(branch: str) -> str:
+    """The destination that a branch of steps is about; a drill's own branch is about none."""
+    return "" if branch == "drill" else branch
+
+
 def progress_rows(rows: Sequence[Mapping[str, Any]], now: float) -> Iterator[tuple[str, ...]]:
     """mark, step, where, parts, bytes, rate, time (elapsed, and about what is left) of each aggregate."""
     shown = [row for row in rows if not row["name"].endswith(".sweep")]
@@ -87,7 +92,7 @@ def progress_rows(rows: Sequence[Mapping[str, Any]], now: float) -> Iterator[tup
         yield (
             MARKS[state_of(row)],
             row["name"],
-            row["branch"],
+            where_of(row["branch"]),
             f"{row['done']}/{row['total']}" if row["total"] > 1 else "",
             (
                 f"{human.size(done)} of {human.size(total)}"
@@ -109,7 +114,7 @@ def _time(seconds: float, done: int, total: int, ended: bool) -> str:
 
 
 def progress_line(row: Mapping[str, Any], state: str) -> str:
-    where = f" to {row['branch']}" if row["branch"] else ""
+    where = f" ({where_of(row['branch'])})" if where_of(row["branch"]) else ""
     if state == "running":
         return f"{row['name']}{where}: begun"
     seconds = (row["ended_at"] or 0) - (row["started_at"] or 0)

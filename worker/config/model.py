@@ -29,6 +29,7 @@ from worker.core.parts import MAX_PART, MIN_PART
 DEFAULT_BACKUP_SCHEDULE = "0 2 * * *"
 DEFAULT_CLEANUP_SCHEDULE = "0 3 * * 0"
 DEFAULT_DRILL_SCHEDULE = "0 4 2 * *"
+DEFAULT_SCRUB_SCHEDULE = "30 5 * * *"
 
 
 class Strict(BaseModel):
@@ -238,6 +239,12 @@ class Settings(Strict):
     """Target on which drills restore; unset: a throwaway server."""
     scrub_days: int = Field(30, ge=1)
     """Every stored byte is read again within this many days."""
+    scrub_schedule: Cron = DEFAULT_SCRUB_SCHEDULE
+    """When each day's share of the stored bytes is read again, UTC."""
+    scrub_bytes_per_second: Size = Field(0, ge=0)
+    """How fast one worker process reads while it scrubs; 0 is as fast as it can."""
+    scrub_repair: bool = False
+    """Replace a copy that is found damaged by a good one, without being asked."""
     cleanup_max_fraction: float = Field(0.5, gt=0, le=1)
     """Cleanup asks before it removes more than this share of all backups."""
     orphan_grace_hours: float = Field(24, gt=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from worker.postgres.targets import APPLICATION
 from worker.postgres.tools import KEEPALIVES, Tools, libraries
 from worker.process import Finished, run
 
+_TICK_SECONDS = 0.2
 _LISTING = 512 * 1024 * 1024  # bytes; a line is about 100
 _UNSUPPORTED = re.compile(r"unsupported version \(([\d.]+)\) in file header")
 _ENTRY = re.compile(r"from TOC entry \d+; \d+ \d+ (.*)|COPY failed for (table .*?): ")
@@ -116,7 +117,8 @@ def load(
             while not all(future.done() for future in futures):
                 if stop.is_set() or any(future.done() and future.exception() for future in futures):
                     break
-                stop.wait(0.1)
+                pending = [future for future in futures if not future.done()]
+                wait(pending, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
                 if poll is not None:
                     poll()
         finally:

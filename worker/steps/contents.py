@@ -91,8 +91,8 @@ class _Reader:
         """With the sequences' positions after the dump has ended."""
         if contents.fingerprint is None:
             return contents
-        whole = contents.fingerprint.model_copy(update={"sequences": self._sequences})
-        whole = whole.with_later_sequences(sequences(self._first, self._excluded))
+        after = sequences(self._first, self._excluded)
+        whole = contents.fingerprint.with_sequences(self._sequences, after)
         return Contents(contents.tables, contents.missing, whole)
 
     def _fingerprint(self) -> Fingerprint:

@@ -14,6 +14,7 @@ from worker.durable import durable_write
 from worker.errors import BackupNotFound, ConfigError, DownloadFailed, PgfleetError, StorageError
 from worker.ledger.model import Run
 from worker.postgres import targets
+from worker.postgres.server import Connection
 from worker.steps.context import Adapters, Context, Outcome
 from worker.steps.inventory import Choice
 from worker.steps.inventory import choose as choose_backup
@@ -72,7 +73,13 @@ def choose(context: Context) -> Outcome:
             target = target_of(context.adapters, request.target, run.database)
             check_allowed(request, target)
             with targets.maintenance(target) as connection:
-                targets.facts(connection)
+                if _is_done(run, connection):
+                    result = {
+                        "restored_as": run.data["restore"]["name"],
+                        "target": target.alias,
+                        "rewound": True,
+                    }
+                    return Outcome(result, end="succeeded", run_result=result)
         wanted: RestoreRequest | DrillRequest = request
     else:
         wanted = DrillRequest.from_payload(run.request)
@@ -100,6 +107,15 @@ def choose(context: Context) -> Outcome:
             "fetched_bytes": size,
         }
     )
+
+
+def _is_done(run: Run, connection: Connection) -> bool:
+    """Whether an earlier generation of this run, whose spool was lost, had given the database its name already."""
+    kept = run.data.get("restore")
+    if kept is None or kept["mode"] not in ("new", "replace"):
+        return False
+    there = [targets.find(connection, kept[name]) for name in ("name", "before") if kept[name] is not None]
+    return None not in there and targets.find(connection, kept["load"]) is None
 
 
 def manifest_of(run_dir: Path) -> Manifest | None:

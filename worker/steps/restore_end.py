@@ -34,7 +34,7 @@ def record(context: Context) -> Outcome:
         "backup_id": chosen["backup_id"],
         "destination": destination,
         "run_id": run.id,
-        "at": datetime.now(UTC).isoformat(),
+        "at": _time(run.ended_at),  # the same each time: written twice, it is one record
         "ok": run.state == "succeeded",
         "state": run.state,
         "requested_by": run.requested_by,
