@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Have Debian's packages: gnupg (always needed) or postgresql (the tests' server of an older major, with contrib).
+# Have Debian's packages: gnupg (always needed), postgresql (the tests' server of an older major, with contrib),
+# prometheus (promtool, for the tests of the alerts).
 # As root they are installed when missing; otherwise it says what to do.
 set -euo pipefail
 
@@ -8,6 +9,7 @@ missing() {
     gnupg) ! command -v gpg >/dev/null || ! command -v gpg-agent >/dev/null ;;
     postgresql) [ -z "$(compgen -G '/usr/share/postgresql/*/extension/pgcrypto.control')" ] \
       || [ -z "$(compgen -G '/usr/lib/postgresql/*/bin/initdb')" ] ;;
+    prometheus) ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null ;;
     *) echo "unknown: $1" >&2; exit 2 ;;
   esac
 }
@@ -42,7 +44,11 @@ for what in "$@"; do
   before=$(clusters)
   # shellcheck disable=SC2086
   install $packages
-  # Debian's package makes a cluster and starts it on port 5432. We wanted the programs only.
+  # Debian's packages start what they bring: a server on port 9090, a cluster on port 5432. We wanted the programs only.
+  if [ "$what" = prometheus ]; then
+    invoke-rc.d prometheus stop >/dev/null 2>&1 || true
+    update-rc.d prometheus disable >/dev/null 2>&1 || true
+  fi
   comm -13 <(echo "$before") <(clusters) | while read -r version name; do
     [ -z "$version" ] || pg_dropcluster --stop "$version" "$name" >/dev/null 2>&1 || true
   done

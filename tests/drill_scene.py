@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,13 @@ from worker.steps.context import Adapters
 
 ROLE = "drill_reader"
 PART = 5 * 1024 * 1024
+
+
+@dataclass
+class DrillScene(Scene):
+    """Its backups can be drilled."""
+
+    fingerprint: str = "full"
 
 
 def make_database(connection: psycopg.Connection[Any], rows: int = 300) -> None:

@@ -40,6 +40,7 @@ class Scene:
     keys: Any = None
     more: str = ""  # settings of the database
     changes: Mapping[str, str] = field(default_factory=dict)
+    fingerprint: str = "off"  # a restore needs none
 
     def settings(self, **changes: str) -> Settings:
         """Destinations `near` and `far`; target `there`, whose live database has the source's name."""
@@ -52,7 +53,7 @@ port = {self.source.port}
 user = "{self.source.user}"
 password = "{self.source.password}"
 jobs = 2
-fingerprint = "off"
+fingerprint = "{self.fingerprint}"
 {self._keys()}
 {self.more}
 [targets.there]

@@ -9,7 +9,7 @@
              ─▶ conclude, whatever failed; and then sweep  └ examine ────────────────────────────┘
     copy     plan ─▶ open ─▶ part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
     scrub    (plan ─▶ part × N ─▶ attest) × destinations ─▶ conclude
-    cleanup  plan ─▶ tidy, (remove × N ─▶ sweep) × destinations ─▶ conclude
+    cleanup  plan ─▶ tidy, (remove × N ─▶ sweep, lock) × destinations ─▶ conclude
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
 under ``copy/<destination>/`` is undone. Each copy is a branch of its own: what fails in one leaves the others alone.
@@ -163,9 +163,9 @@ def _after_choose(step: Step, result: Result, __: Iterable[Result]) -> Iterator[
     branch = step.branch  # a drill's: what fails there is a verdict
     for artifact in result["artifacts"]:
         name = artifact["name"]
-        if branch:  # it is about one copy: another one must not stand in for it
-            artifact = artifact | {"copies": artifact["copies"][:1]}
-        group, data = f"fetch/{name}/", {"artifact": artifact}
+        # A drill is about one copy: another one must not stand in for it.
+        copies = artifact["copies"][:1] if branch else artifact["copies"]
+        group, data = f"fetch/{name}/", {"artifact": artifact | {"copies": copies}}
         yield NewStep("restore.thaw", name, queue="spool", group=group, branch=branch, data=data)
         yield NewStep(
             "restore.decrypt", name, queue="spool", group="plain/", needs=group, branch=branch, data=data
@@ -341,6 +341,14 @@ def _after_plan(_: Step, result: Result, doomed: Iterable[Result]) -> Iterator[N
             destination,
             needs=f"before/{destination}/",
             branch=destination,
+            data={"destination": destination},
+        )
+    for destination in result["locking"]:
+        yield NewStep(
+            "cleanup.lock",
+            destination,
+            needs=f"before/{destination}/",
+            branch=f"{destination} locks",
             data={"destination": destination},
         )
     yield NewStep("cleanup.conclude", needs="*")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import pty
 import re
 import subprocess
 import sys
@@ -86,6 +87,26 @@ def test_replace_undo_finish(fleet: Fleet) -> None:
         writer.execute("DROP TABLE since")
 
 
+@pytest.mark.parametrize(("typed", "code"), [("goimg2", 3), (DATABASE, 0)])
+def test_a_person_types_the_name(fleet: Fleet, typed: str, code: int) -> None:
+    terminal, theirs = pty.openpty()
+    os.write(terminal, f"{typed}\n".encode())
+    done = subprocess.run(
+        [sys.executable, "-m", "worker", "restore", "--replace", "--drop-old"],
+        env=fleet.stack.environment,
+        stdin=theirs,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    os.close(terminal)
+    os.close(theirs)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Type its name" in done.stderr
+    assert not {name for name in databases(fleet) if "_before_" in name}
+
+
 def test_here_with_nothing_but_the_bucket_and_a_key(fleet: Fleet, tmp_path: Path) -> None:
     gone = {
         "PGFLEET_BROKER_URL": "redis://127.0.0.1:1/0",
@@ -165,6 +186,16 @@ def test_a_worker_killed_while_loading(fleet: Fleet) -> None:
     eventually(lambda: [s.state for s in fleet.ledger.steps(run_id, name="restore.sweep")] == ["done"])
     assert not {name for name in databases(fleet) if "_restore_" in name}
     assert not (Path(fleet.stack.env["PGFLEET_SPOOL"]) / "runs" / run_id).exists()
+
+
+def test_cancelled_while_loading(fleet: Fleet) -> None:
+    run_id = fleet("restore", "--as", "unwanted", "--no-wait", "--json").json["run_id"]
+    eventually(
+        lambda: any(s.state == "running" for s in fleet.ledger.steps(run_id, name="restore.load")), every=0.01
+    )
+    assert fleet.ledger.cancel(run_id, "test")
+    eventually(lambda: [s.state for s in fleet.ledger.steps(run_id, name="restore.sweep")] == ["done"])
+    assert not {name for name in databases(fleet) if "_restore_" in name or name == "unwanted"}
 
 
 AWS = """#!{python}

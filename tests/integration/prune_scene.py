@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.services import Bucket
-from worker import here
+from worker import flows, here
 from worker.catalog import Catalog
 from worker.config.load import load
 from worker.core.backup import Artifact, Manifest, Part, Server, backup_id, backup_type
-from worker.ledger.model import Run
+from worker.ledger.model import NewRun, NewStep, Run
 from worker.owner import me
 from worker.steps.context import Adapters
 from worker.storage import ObjectStore
@@ -143,6 +143,12 @@ class Scene:
         return {
             (row["destination"], row["backup_id"]): (row["keep"], row["rule"]) for row in step.result["plan"]
         }
+
+
+def new_cleanup(**request: object) -> tuple[NewRun, list[NewStep]]:
+    """A cleanup of the fleet's, to be done step by step."""
+    new = NewRun("cleanup", "goimg", {"database": "goimg", **request})
+    return new, flows.first(new)
 
 
 def scene(

@@ -14,13 +14,16 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import PostgresOf
-from tests.drill_scene import catalog, clone, drill, dump, evidence, forge, litter, make_database
+from tests.drill_scene import DrillScene, catalog, clone, drill, dump, evidence, forge, litter, make_database
 from tests.restore_scene import Scene
 from tests.services import KeyPair
+from worker import here, reconcile
 from worker.cli.evidence import evidence as evidence_command
 from worker.core.compare import Comparison
+from worker.ledger.model import NewRun
 from worker.local.postgres import Postgres
 from worker.steps import drill_fingerprint
+from worker.submit import insert
 
 ON_A_SERVER = {"PGFLEET_DRILL_SERVER": "there"}
 
@@ -75,7 +78,7 @@ def scene(pg: Postgres, root: Callable[[], Path]) -> Iterator[Scene]:
     pg.createdb(name)
     with pg.connect(name) as connection:
         make_database(connection)
-    yield Scene(root(), pg, pg, name)
+    yield DrillScene(root(), pg, pg, name)
     pg.dropdb(name)
 
 
@@ -87,7 +90,7 @@ def backup(scene: Scene) -> str:
 def of(scene: Scene, root: Callable[[], Path], **changes: object) -> Scene:
     """The same database in a place of its own."""
     values = {"keys": scene.keys, "more": scene.more, **changes}
-    return Scene(root(), scene.source, scene.target, scene.database, **values)  # type: ignore[arg-type]
+    return DrillScene(root(), scene.source, scene.target, scene.database, **values)  # type: ignore[arg-type]
 
 
 def test_proven(scene: Scene, backup: str) -> None:
@@ -128,7 +131,7 @@ def test_encrypted_and_signed(scene: Scene, root: Callable[[], Path], gpg_keys: 
     changed = json.loads(path.read_text())
     changed["rto"]["seconds"] = 1
     path.write_text(json.dumps(changed))
-    assert "changed" in _verify(own, backup, code=7)["problem"]
+    assert "changed" in str(_verify(own, backup, code=7)["problem"])
 
 
 def _verify(scene: Scene, backup: str, code: int = 0) -> dict[str, object]:
@@ -205,7 +208,7 @@ def test_into_a_newer_major(
     old.createdb(name)
     with old.connect(name) as connection:
         make_database(connection, 50)
-    own = Scene(root(), old, pg, name, changes={"PGFLEET_PG_BIN": str(pg.bin_dir)})
+    own = DrillScene(root(), old, pg, name, changes={"PGFLEET_PG_BIN": str(pg.bin_dir)})
     backup = own.backup()
     run = drill(own)
     old.dropdb(name)
@@ -239,8 +242,29 @@ def test_written_to_during_the_backup(scene: Scene, root: Callable[[], Path]) ->
     assert run.state == "proven", (run.error, run.result["differences"])
 
 
+def test_what_was_left_out_is_not_missed(scene: Scene, root: Callable[[], Path]) -> None:
+    with scene.source.connect(scene.database) as connection:
+        connection.execute("CREATE SCHEMA scratch CREATE TABLE notes (a int)")
+    own = of(scene, root, more='exclude_tables = ["public.left_hand"]\nexclude_schemas = ["scratch"]')
+    backup = own.backup()
+    run = drill(own, own.adapters(**ON_A_SERVER))
+    with scene.source.connect(scene.database) as connection:
+        connection.execute("DROP SCHEMA scratch CASCADE")
+    assert run.state == "proven", (run.error, run.result["differences"])
+    (record,) = evidence(own, backup)
+    assert not any(table["table"] == "public.left_hand" for table in record["tables"])
+    assert any("left_hand" in note for note in record["notes"])
+
+
+def test_several_archives(scene: Scene, root: Callable[[], Path]) -> None:
+    own = of(scene, root, more="split_bytes = 1")
+    backup = own.backup()
+    assert list((own.root / "near").glob(f"{backup}.data-*"))
+    assert drill(own, own.adapters(**ON_A_SERVER)).state == "proven"
+
+
 def test_counts_only(scene: Scene, root: Callable[[], Path]) -> None:
-    own = of(scene, root, more='fingerprint = "counts"')
+    own = of(scene, root, fingerprint="counts")
     own.backup()
     run = drill(own, own.adapters(**ON_A_SERVER))
     assert run.state == "proven", run.error
@@ -280,7 +304,7 @@ def test_questions(scene: Scene, root: Callable[[], Path], tmp_path: Path, backu
 
 
 def test_no_fingerprint(scene: Scene, root: Callable[[], Path]) -> None:
-    own = of(scene, root, more='fingerprint = "off"')
+    own = of(scene, root, fingerprint="off")
     backup = own.backup()
     run = drill(own)
     assert (run.state, run.error and run.error["exit_code"]) == ("could_not_run", 7)
@@ -341,7 +365,7 @@ def test_the_control_notices_a_comparison_that_cannot_fail(
 def test_an_empty_database(scene: Scene, pg: Postgres, root: Callable[[], Path]) -> None:
     name = f"empty_{secrets.token_hex(3)}"
     pg.createdb(name)
-    own = Scene(root(), pg, pg, name)
+    own = DrillScene(root(), pg, pg, name)
     own.backup()
     run = drill(own, own.adapters(**ON_A_SERVER))
     pg.dropdb(name)
@@ -349,12 +373,30 @@ def test_an_empty_database(scene: Scene, pg: Postgres, root: Callable[[], Path])
     assert run.result["control"]["table"] == "pgfleet_control"
 
 
-def test_an_older_one_is_not_missed(scene: Scene, root: Callable[[], Path], backup: str) -> None:
-    """The schedule asks for a backup that has aged; a young fleet has none, and that is nobody's fault."""
+def test_the_schedule(scene: Scene, root: Callable[[], Path], backup: str) -> None:
+    """It asks for the newest and for one that has aged; a young fleet has none, and that is nobody's fault."""
     own = _copy(scene, root, backup)
-    before = (datetime.now(UTC) - timedelta(days=30)).isoformat()
-    run = drill(own, before=before)
-    assert run.state == "could_not_run"
+    own.more = 'schedule = "off"\ncleanup_schedule = "off"\ndestinations = ["near"]'
+    adapters = own.adapters(**ON_A_SERVER)
+    slot = datetime(2099, 6, 2, 5, tzinfo=UTC)
+    reconcile.schedule(adapters, slot)
+    reconcile.schedule(adapters, slot + timedelta(days=31))
+    runs = [here.work(adapters, run.id) for run in adapters.ledger.runs(kind="drill")]
+    assert {run.job for run in runs} == {f"drill:{own.database}", f"drill-older:{own.database}"}
+    assert {run.state for run in runs if str(run.job).startswith("drill:")} == {"proven"}
+    young = own.work(adapters, "drill", {"database": own.database, "before": "2000-01-01T00:00:00Z"})
+    assert (young.state, young.error and young.error["exit_code"]) == ("could_not_run", 1)
+
+
+def test_an_older_one_is_not_missed(scene: Scene, root: Callable[[], Path], backup: str) -> None:
+    own = _copy(scene, root, backup)
+    adapters = own.adapters()
+    request = {"database": own.database, "before": "2000-01-01T00:00:00Z"}
+    new = NewRun(
+        "drill", own.database, request, "schedule", job=f"drill-older:{own.database}", scheduled_for=1.0
+    )
+    run = here.work(adapters, insert(adapters, new).id)
+    assert (run.state, run.error) == ("succeeded", None)
 
 
 def test_connections_of_the_drill_server_are_its_own(

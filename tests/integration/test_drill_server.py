@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from tests.conftest import PostgresOf
-from tests.drill_scene import drill, litter, make_database
+from tests.drill_scene import DrillScene, drill, litter, make_database
 from tests.restore_scene import Scene
 from tests.services import MAJORS, Database, processes_below, wait_until
 from worker import here, reconcile
@@ -129,7 +129,7 @@ def scene(pg: Postgres, place: Path) -> Iterator[Scene]:
     pg.createdb(name)
     with pg.connect(name) as connection:
         make_database(connection, 2000)
-    made = Scene(root, pg, pg, name)
+    made = DrillScene(root, pg, pg, name)
     made.backup()
     yield made
     pg.dropdb(name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import time
 from collections.abc import Iterator
@@ -16,19 +18,22 @@ from tests.integration.prune_scene import (
     Scene,
     add_backup,
     backups_in,
-    content_of,
     days_ago,
     id_of,
+    new_cleanup,
     prove,
     put,
     scene,
 )
 from tests.services import Bucket
+from worker import flows, runner
+from worker import here as worker_here
 from worker.catalog import Catalog
 from worker.errors import StorageUnavailable
 from worker.ledger.model import NewRun
+from worker.steps.context import Context
 from worker.steps.hold import hold, release
-from worker.steps.prune import survey
+from worker.steps.prune import clock_jumped, survey
 from worker.storage import ObjectStore
 
 
@@ -106,8 +111,6 @@ def test_killed_at_every_step_it_ends_in_the_same_set(one: Scene) -> None:
 
 
 def test_a_killed_run_goes_on_itself(one: Scene) -> None:
-    from worker import here as here_mode
-
     store, (alias,) = store_of(one), one.adapters.settings.destinations
     ages = range(1, 14)
     fill(store, ages)
@@ -116,7 +119,7 @@ def test_a_killed_run_goes_on_itself(one: Scene) -> None:
         one.run(force=True)
     one.put_in_place(alias, store)
     (run,) = one.adapters.ledger.runs()
-    ended = here_mode.work(one.adapters, run.id)
+    ended = worker_here.work(one.adapters, run.id)
     assert ended.state == "succeeded", ended.error
     assert backups_in(store) == expected(ages)
 
@@ -182,11 +185,9 @@ def test_what_is_never_removed(one: Scene) -> None:
 
 def test_held_between_plan_and_removal(one: Scene) -> None:
     """The last look is right before the deletion."""
-    from worker import runner
-
     store = store_of(one)
     fill(store, range(1, 14))
-    (run,) = [one.adapters.ledger.create_run(*_cleanup_run(force=True))[0]]
+    run, _ = one.adapters.ledger.create_run(*new_cleanup(force=True))
     (plan,) = one.adapters.ledger.steps(run.id)
     runner.perform(one.adapters, run.id, plan.id)
     doomed = [step.data["backup_id"] for step in one.adapters.ledger.steps(run.id, name="cleanup.remove")]
@@ -200,11 +201,16 @@ def test_held_between_plan_and_removal(one: Scene) -> None:
     assert "plan again" in states[1]["reason"]
 
 
-def _cleanup_run(**request: object) -> tuple[NewRun, list[object]]:
-    from worker import flows
-
-    new = NewRun("cleanup", "goimg", {"database": "goimg", **request})
-    return new, flows.first(new)  # type: ignore[return-value]
+def test_a_clock_that_disagrees_with_the_ledgers_stops_everything(tmp_path: Path) -> None:
+    one = scene(tmp_path)
+    run, _ = one.adapters.ledger.create_run(*new_cleanup())
+    (step,) = one.adapters.ledger.steps(run.id)
+    claim = one.adapters.ledger.claim(run.id, step.id, owner="me")
+    assert claim is not None
+    context, now = Context(one.adapters, claim), datetime.now(UTC)
+    assert not clock_jumped(context, now)
+    assert clock_jumped(context, now + timedelta(hours=2))
+    assert clock_jumped(context, now - timedelta(hours=2))
 
 
 def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
@@ -274,10 +280,11 @@ def test_sweep(one: Scene) -> None:
     store = store_of(one)
     fill(store, range(1, 4))
     dead, alive, sealed = id_of(days_ago(2), 5), id_of(days_ago(0), 1), id_of(days_ago(1))
+    sha256 = hashlib.sha256(b"part").hexdigest()
     for backup in (dead, alive):
         put(store, f"{backup}.globals.sql.gpg", b"half")
         upload = store.begin(f"{backup}.dump.gpg")
-        store.put_part(f"{backup}.dump.gpg", upload, 1, _body(b"part"), size=4, sha256=_sha(b"part"))
+        store.put_part(f"{backup}.dump.gpg", upload, 1, io.BytesIO(b"part"), size=4, sha256=sha256)
     put(store, f"{sealed}.data-07.dump.gpg", b"not in the manifest")
     put(store, f"{sealed}.dump", b"somebody looked into it")
     _open_run(one, alive)
@@ -294,21 +301,7 @@ def test_sweep(one: Scene) -> None:
     assert [upload.key for upload in store.open_uploads()] == [f"{alive}.dump.gpg"]
 
 
-def _body(content: bytes) -> object:
-    import io
-
-    return io.BytesIO(content)
-
-
-def _sha(content: bytes) -> str:
-    import hashlib
-
-    return hashlib.sha256(content).hexdigest()
-
-
 def _open_run(one: Scene, backup: str) -> None:
-    from worker import flows
-
     new = NewRun("backup", "goimg", {"databases": ["goimg"]})
     run, _ = one.adapters.ledger.create_run(new, flows.first(new))
     (dump,) = one.adapters.ledger.steps(run.id, name="backup.dump")
@@ -383,7 +376,3 @@ def test_a_spool_leftover_and_old_rows_go(tmp_path: Path) -> None:
         os.utime(path, (long_ago, long_ago))
     assert here.run().state == "succeeded"
     assert not left.exists()
-
-
-def test_content_differs_between_backups() -> None:
-    assert content_of("a") != content_of("b")

@@ -19,8 +19,9 @@ from tests.integration.prune_scene import (
 )
 from tests.integration.test_copy import HARM, harm, read
 from tests.services import Bucket
-from worker import here, reconcile
+from worker import here, reconcile, runner
 from worker.catalog import Catalog, Entry
+from worker.ledger.model import Run
 from worker.submit import scrub
 
 BACKUP = id_of(days_ago(1))
@@ -31,7 +32,7 @@ def two(tmp_path: Path, bucket: Bucket) -> Scene:
     return scene(tmp_path, bucket, scrub_repair=True)
 
 
-def scrubbed(two: Scene, destination: str | None = None) -> object:
+def scrubbed(two: Scene, destination: str | None = None) -> Run:
     (run,) = scrub(two.adapters, database=None, destination=destination, requested_by="test", here="test")
     return here.work(two.adapters, run.id)
 
@@ -50,11 +51,11 @@ def test_damage_is_found_written_down_and_repaired(two: Scene, alias: str, how: 
         Catalog(two.store(one)).evidence_put(BACKUP, "verify", {"ok": True, "at": long_ago()})
     harm(two, alias, how)
     run = scrubbed(two)
-    assert run.state == "damaged", run  # type: ignore[attr-defined]
-    assert run.error["type"] == "CopyDamaged"  # type: ignore[attr-defined]
-    assert run.result["destinations"][alias]["damaged"] == [BACKUP]  # type: ignore[attr-defined]
+    assert run.state == "damaged", run
+    assert run.error["type"] == "CopyDamaged"
+    assert run.result["destinations"][alias]["damaged"] == [BACKUP]
     other = {"near": "far", "far": "near"}[alias]
-    assert "damaged" not in run.result["destinations"][other]  # type: ignore[attr-defined]
+    assert "damaged" not in run.result["destinations"][other]
     assert entry_of(two, alias).state in ("damaged", "incomplete")
     records = Catalog(two.store(alias)).evidence(BACKUP, "scrub")
     assert [record["ok"] for record in records] == [False]
@@ -65,13 +66,11 @@ def test_damage_is_found_written_down_and_repaired(two: Scene, alias: str, how: 
     (copy,) = two.adapters.ledger.runs(kind="copy")
     for _ in range(50):
         for hint in two.adapters.ledger.take_due(run_id=copy.id, resend_after=0):
-            from worker import runner
-
             runner.perform(two.adapters, copy.id, hint.step_id)
     assert two.adapters.ledger.run(copy.id).state == "verified"
     assert entry_of(two, alias).state == "verified"
     assert read(two.store(alias), f"{BACKUP}.dump.gpg") == content_of(BACKUP)
-    assert scrubbed(two).state == "succeeded"  # type: ignore[attr-defined]
+    assert scrubbed(two).state == "succeeded"
 
 
 def long_ago() -> str:
@@ -83,7 +82,7 @@ def test_not_repaired_unless_allowed(tmp_path: Path, bucket: Bucket) -> None:
     for one in ("near", "far"):
         add_backup(two.store(one), BACKUP)
     harm(two, "near", "missing")
-    assert scrubbed(two).state == "damaged"  # type: ignore[attr-defined]
+    assert scrubbed(two).state == "damaged"
     assert reconcile.repair_damaged(two.adapters) == 0
 
 
@@ -97,8 +96,8 @@ def test_a_share_a_day_and_it_is_remembered_beside_the_copy(tmp_path: Path) -> N
     shares = []
     for _ in range(6):
         run = scrubbed(one)
-        assert run.state == "succeeded"  # type: ignore[attr-defined]
-        shares.append(run.result["destinations"]["near"]["parts"])  # type: ignore[attr-defined]
+        assert run.state == "succeeded"
+        shares.append(run.result["destinations"]["near"]["parts"])
         (tmp_path / "ledger.db").unlink()
         one = scene(tmp_path, scrub_days=5)
     assert shares == [4, 4, 2, 0, 0, 0]
@@ -114,14 +113,14 @@ def test_a_part_in_the_middle_of_a_large_archive(tmp_path: Path) -> None:
     wrong[-50] ^= 0x20
     put(store, f"{BACKUP}.data-01.dump.gpg", bytes(wrong))
     run = scrubbed(one)
-    assert run.state == "damaged"  # type: ignore[attr-defined]
+    assert run.state == "damaged"
     (record,) = Catalog(store).evidence(BACKUP, "scrub")
     assert [(problem["object"], problem["number"]) for problem in record["problems"]] == [
         (f"{BACKUP}.data-01.dump.gpg", 2)
     ]
     assert 0.9 < record["covered"] < 1.0
     again = scrubbed(one)
-    assert again.state == "damaged"  # type: ignore[attr-defined]
+    assert again.state == "damaged"
     assert entry_of(one, "near").state == "damaged"
 
 
@@ -130,5 +129,5 @@ def test_strangers_and_backups_of_others_are_not_read(tmp_path: Path) -> None:
     store = one.store("near")
     put(store, f"{BACKUP}.dump.gpg", b"by the seed")
     put(store, "other-backup-20260101-020000.manifest.json", b"{")
-    assert scrubbed(one).state == "succeeded"  # type: ignore[attr-defined]
+    assert scrubbed(one).state == "succeeded"
     assert not any(".scrub-" in info.key for info in store.list())

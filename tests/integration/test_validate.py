@@ -163,3 +163,14 @@ def test_what_a_killed_one_left_is_taken_away(world: World) -> None:
         for file in path.iterdir():
             file.unlink()
         path.rmdir()
+
+
+def test_a_role_that_may_create_databases_is_enough(world: World) -> None:
+    role = f"owner_{secrets.token_hex(3)}"
+    with world.server.connect() as connection:
+        connection.execute(f"CREATE ROLE {role} LOGIN CREATEDB PASSWORD 'secret'".encode())
+    code, said = world(DB_USER=role, DB_PASSWORD="secret")
+    with world.server.connect() as connection:
+        connection.execute(f"DROP ROLE {role}".encode())
+    assert (code, said["verdict"]) == (0, "proven"), said
+    assert said["control"]["ok"]

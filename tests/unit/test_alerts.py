@@ -19,7 +19,7 @@ WANTED = {
     "BackupTooOld", "BackupSizeAnomalous", "BackupFailed", "NotProven", "RtoAtRisk", "CopyMissing", "CopyDamaged",
     "KeyExpiresSoon", "SpoolFull", "QueueStuck", "NoWorkers", "BeatSilent", "ScrubBehind", "ReconcileBusy",
 }  # fmt: skip
-DAY = 86_400
+HOUR, DAY = 3_600, 86_400
 COPY = '{database="shop", destination="s3"}'
 
 
@@ -61,19 +61,18 @@ def test_each_asks_for_metrics_that_exist(rule: dict[str, Any]) -> None:
 
 
 class Case(NamedTuple):
-    """series → values in promtool's notation, one each `every`; asked at `at`; how many alerts fire then.
+    """series → values in promtool's notation, one a minute; asked at `at`; how many alerts fire then.
 
-    The test's clock begins at 0, so a time stamp of 0 is as old as the test is.
+    The test's clock begins at 0: what happened before has a negative time stamp.
     """
 
     alert: str
     series: dict[str, str]
     at: str
     firing: int
-    every: str = "1m"
 
 
-MAX_AGE = {'pgfleet_backup_max_age_seconds{database="shop"}': "108000x40"}
+MAX_AGE = {'pgfleet_backup_max_age_seconds{database="shop"}': "108000x30"}
 LAST = f"postgres_backup_last_success_timestamp{COPY}"
 SIZE = f"postgres_backup_size_bytes{COPY}"
 FAILED = 'pgfleet_run_last_failed{kind="backup", database="shop"}'
@@ -85,7 +84,7 @@ MISSING = f"pgfleet_copies_missing{COPY}"
 DAMAGED = f"pgfleet_copies_damaged{COPY}"
 REFUTED = f"pgfleet_copies_refuted{COPY}"
 OLDEST = f"pgfleet_reread_oldest_timestamp_seconds{COPY}"
-REREAD = {"pgfleet_reread_target_seconds": f"{30 * DAY}x40"}
+REREAD = {"pgfleet_reread_target_seconds": f"{30 * DAY}x70"}
 KEY = 'pgfleet_key_expiry_timestamp_seconds{database="shop", key="ABCD"}'
 SPOOL = {"pgfleet_spool_size_bytes": "1000x60"}
 OLD_STEP = 'pgfleet_queue_oldest_seconds{queue="dump"}'
@@ -93,18 +92,18 @@ WORKERS = 'pgfleet_workers{queue="dump"}'
 TICK = "pgfleet_reconcile_last_timestamp_seconds"
 UP = 'pgfleet_up{part="destination", name="s3"}'
 CASES = (
-    Case("BackupTooOld", {LAST: "0x40", **MAX_AGE}, "32h", 1, "1h"),
-    Case("BackupTooOld", {LAST: "0x40", **MAX_AGE}, "29h", 0, "1h"),
-    Case("BackupTooOld", {LAST: "0x23 86400x17", **MAX_AGE}, "32h", 0, "1h"),
-    Case("BackupSizeAnomalous", {SIZE: "100x160 300x10"}, "169h", 1, "1h"),
-    Case("BackupSizeAnomalous", {SIZE: "100x160 20x10"}, "169h", 1, "1h"),
-    Case("BackupSizeAnomalous", {SIZE: "100x160 140x10"}, "169h", 0, "1h"),
+    Case("BackupTooOld", {LAST: f"{-31 * HOUR}x30", **MAX_AGE}, "15m", 1),
+    Case("BackupTooOld", {LAST: f"{-31 * HOUR}x30", **MAX_AGE}, "5m", 0),
+    Case("BackupTooOld", {LAST: f"{-29 * HOUR}x30", **MAX_AGE}, "15m", 0),
+    Case("BackupSizeAnomalous", {SIZE: "100x60 300x20"}, "75m", 1),
+    Case("BackupSizeAnomalous", {SIZE: "100x60 20x20"}, "75m", 1),
+    Case("BackupSizeAnomalous", {SIZE: "100x60 140x20"}, "75m", 0),
     Case("BackupFailed", {FAILED: "1x10"}, "5m", 1),
     Case("BackupFailed", {FAILED: "1x4 0x6"}, "8m", 0),
     Case("BackupFailed", {FAILED.replace("backup", "cleanup"): "1x10"}, "5m", 0),
-    Case("NotProven", {PROVEN: "0x40"}, "37d", 1, "1d"),
-    Case("NotProven", {PROVEN: "0x40"}, "34d", 0, "1d"),
-    Case("NotProven", {PROVEN: "0x40", ELSEWHERE: f"{20 * DAY}x40"}, "37d", 0, "1d"),
+    Case("NotProven", {PROVEN: f"{-36 * DAY}x70"}, "65m", 1),
+    Case("NotProven", {PROVEN: f"{-34 * DAY}x70"}, "65m", 0),
+    Case("NotProven", {PROVEN: f"{-36 * DAY}x70", ELSEWHERE: f"{-20 * DAY}x70"}, "65m", 0),
     Case("CopyRefuted", {REFUTED: "1x10"}, "5m", 1),
     Case("CopyRefuted", {REFUTED: "0x10"}, "5m", 0),
     Case("RtoAtRisk", {RTO: "1500x10", **TARGET}, "5m", 1),
@@ -114,8 +113,8 @@ CASES = (
     Case("CopyMissing", {MISSING: "0x70"}, "65m", 0),
     Case("CopyDamaged", {DAMAGED: "1x10"}, "5m", 1),
     Case("CopyDamaged", {DAMAGED: "0x10"}, "5m", 0),
-    Case("ScrubBehind", {OLDEST: "0x40", **REREAD}, "36d", 1, "1d"),
-    Case("ScrubBehind", {OLDEST: "0x40", **REREAD}, "31d", 0, "1d"),
+    Case("ScrubBehind", {OLDEST: f"{-34 * DAY}x70", **REREAD}, "65m", 1),
+    Case("ScrubBehind", {OLDEST: f"{-32 * DAY}x70", **REREAD}, "65m", 0),
     Case("KeyExpiresSoon", {KEY: f"{29 * DAY}x10"}, "5m", 1),
     Case("KeyExpiresSoon", {KEY: f"{31 * DAY}x10"}, "5m", 0),
     Case("PartUnreadable", {UP: "0x30"}, "20m", 1),
@@ -142,7 +141,7 @@ def test_each_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
     groups = [
         {
             "name": f"{number}: {case.alert} {case.firing} at {case.at}",
-            "interval": case.every,
+            "interval": "1m",
             "input_series": [{"series": name, "values": values} for name, values in case.series.items()],
             "promql_expr_test": [
                 {

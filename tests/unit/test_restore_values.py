@@ -8,8 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.config.model import Target
 from worker.core import restore_plan, statements, toc
 from worker.errors import MissingDependency
+from worker.postgres.restore import load_error
+from worker.process import Finished
 
 LISTING = """;
 ; Archive created at 2026-11-23 03:17:32 UTC
@@ -204,6 +207,40 @@ def test_client(target: tuple[int, int], archive: tuple[int, int], chosen: int) 
     assert restore_plan.client_for(target, archive, installed) == chosen
     with pytest.raises(MissingDependency, match=re.escape("pg_dump 18.0")):
         restore_plan.client_for((17, 0), (18, 0), installed)
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "hint", "again"),
+    [
+        (
+            'ERROR:  could not extend file "x": No space left on device',
+            "No space left",
+            "server's disk",
+            False,
+        ),
+        ("server closed the connection unexpectedly", "server closed", "log", True),
+        ("FATAL:  unsupported startup parameter: options", "startup parameter", "pooler", False),
+        (
+            'from TOC entry 9; 1259 1 TABLE public t joe\nERROR:  role "joe" does not exist',
+            "TABLE public t",
+            "--globals",
+            False,
+        ),
+        (
+            'COPY failed for table "t": ERROR:  bad\nCONTEXT:  COPY t, line 1: "secret"',
+            'table "t"',
+            "changed",
+            False,
+        ),
+    ],
+)
+def test_what_pg_restore_said(text: str, word: str, hint: str, again: bool) -> None:
+    finished = Finished((), 1, b"", f"pg_restore: error: {text}\nCommand was: secret", 0.1)
+    error = load_error(Target(alias="t"), "x.dump", finished)
+    assert word in error.message
+    assert hint in error.hint
+    assert (error.exit_code, error.retryable) == (6, again)
+    assert "secret" not in str(error)
 
 
 def test_order_of_archives() -> None:

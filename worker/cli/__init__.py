@@ -33,11 +33,13 @@ COMMANDS = {
     "runs": ("runs", "runs"),
     "run": ("runs", "run"),
     "cancel": ("runs", "cancel"),
+    "status": ("status", "show_status"),
     "exporter": ("exporter", "exporter"),
     "config": ("config", "config"),
     "doctor": ("doctor", "doctor"),
     "local": ("local", "local"),
     "up": ("local", "up"),
+    "install": ("install", "install"),
     "demo": ("demo", "demo"),
 }
 INTERRUPTED = 130

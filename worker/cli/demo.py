@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -57,12 +59,22 @@ def _fleet(console: Console, stack: Stack) -> None:
     _pgfleet(console, stack, "list")
     _title(console, "What that backup is")
     _pgfleet(console, stack, "show", _newest(stack))
-    _title(console, "Proven: restored into a throwaway server, and compared with its source")
-    _pgfleet(console, stack, "drill", "latest")
     _title(console, "The bucket, seen by any S3 client")
     console.print(_objects(stack))
     _title(console, "Who did it: Celery tasks, as Flower saw them")
     console.print(_tasks(stack))
+    _title(console, "The drill: restored into a throwaway server, and compared with its source")
+    _pgfleet(console, stack, "drill", "latest")
+    console.print(f"That page stays: {_kept_report(stack)}")
+
+
+def _kept_report(stack: Stack) -> Path:
+    """The drill's report, where it outlives the stack."""
+    (page,) = (Path(stack.env["PGFLEET_STATE_DIR"]) / "reports").glob("*.html")
+    kept = Path("build") / "drill-report.html"
+    kept.parent.mkdir(exist_ok=True)
+    shutil.copyfile(page, kept)
+    return kept.absolute()
 
 
 def _title(console: Console, text: str) -> None:

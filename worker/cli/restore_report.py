@@ -28,6 +28,9 @@ def say_restore(run: Run) -> None:
         click.secho(f"✓ {result['restored_as']} on {result['target']} is what it was before.", fg="green")
         click.echo(f"  What the restore had made is now {result['kept_as']}.")
         return
+    if "rewound" in result:
+        click.secho(f"✓ {result['restored_as']} on {result['target']} was in its place already.", fg="green")
+        return
     size = human.size(result["restored_bytes"] or 0)
     click.secho(
         f"✓ {result['backup_id']} is {result['restored_as']} on {result['target']}"

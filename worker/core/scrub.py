@@ -98,7 +98,7 @@ def covered(
     days: int,
     everything_at: datetime | None = None,
 ) -> float:
-    """The share of the bytes that was read within `days` days, 0 to 1. everything_at: all of it was, then."""
+    """The share of the bytes that was read within `days` days; 1 only for all. everything_at: all of it was, then."""
     total = done = 0
     for artifact in artifacts:
         plan, seen = PartPlan(artifact.size, artifact.part_size), times(read, artifact.name)
@@ -107,4 +107,4 @@ def covered(
             at = max(seen.get(number, _NEVER), everything_at or _NEVER)
             total += size
             done += size if now - at <= days * _DAY else 0
-    return done / total if total else 1.0
+    return done * 10_000 // total / 10_000 if total else 1.0

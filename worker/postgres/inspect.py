@@ -23,7 +23,7 @@ from worker.postgres.inspect_tables import Chunk, Plan, combine, plan, read_chun
 from worker.postgres.queries import query
 from worker.postgres.server import Connection
 
-__all__ = ("Chunk", "Plan", "finish", "fingerprint", "header", "pin", "plan", "read_chunk", "sequences")
+__all__ = ("Chunk", "Plan", "fingerprint", "finish", "header", "pin", "plan", "read_chunk", "sequences")
 
 #: 64 MB: seconds of work, so that workers end at about the same time.
 CHUNK_PAGES = 8192

@@ -153,7 +153,7 @@ def load_error(target: Target, archive: str, finished: Finished) -> PgfleetError
     """What pg_restore said before it failed. Its statements are not repeated: they may hold rows and passwords."""
     text = finished.stderr
     said = _ERROR.search(text)
-    what = said[1].rstrip(".") if said else _last_line(text) or f"exit code {finished.returncode}"
+    what = said[1].rstrip(".") if said else _first_error(text) or f"exit code {finished.returncode}"
     entry = _ENTRY.search(text)
     at = f" at {(entry[1] or entry[2]).strip()}" if entry else ""
     failed = RestoreFailed(f"Loading {archive} into {place(target)} failed{at}: {what[:300]}.", _hint(text))
@@ -186,13 +186,14 @@ def _hint(text: str) -> str:
     return next(found, "Nothing that was there before was changed; the server's log may say more.")
 
 
-def _last_line(text: str) -> str:
-    lines = [line for line in text.splitlines() if line.strip()]
-    return lines[-1].removeprefix("pg_restore: ").removeprefix("error: ").strip().rstrip(".") if lines else ""
+def _first_error(text: str) -> str:
+    """pg_restore's own first complaint; what follows it may be the statement."""
+    said = re.search(r"^pg_restore: (?:error: )?(.+)", text, re.MULTILINE)
+    return said[1].strip().rstrip(".") if said else ""
 
 
 def _unreadable(archive: Path, finished: Finished) -> RestoreFailed:
     return RestoreFailed(
-        f"{archive.name} is no archive that pg_restore can read: {_last_line(finished.stderr) or 'it is empty'}.",
+        f"{archive.name} is no archive that pg_restore can read: {_first_error(finished.stderr) or 'it is empty'}.",
         "It is damaged, cut short, or no output of pg_dump -Fc: take another copy or backup.",
     )

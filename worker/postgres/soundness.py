@@ -85,10 +85,12 @@ def indexes(connection: Connection, alive: Callable[[], None]) -> tuple[list[Che
         return [], "The drill server has no amcheck."
     checks = []
     with connection.transaction(force_rollback=True):
-        connection.execute("CREATE SCHEMA pgfleet_amcheck")
         try:
             with connection.transaction():
+                connection.execute("CREATE SCHEMA pgfleet_amcheck")
                 connection.execute("CREATE EXTENSION amcheck SCHEMA pgfleet_amcheck")
+        except psycopg.errors.InsufficientPrivilege:
+            return [], "Only a superuser may use amcheck."
         except psycopg.errors.DuplicateObject:
             return [], "The database has amcheck of its own, in a schema that is not known here."
         for kind, name, oid in connection.execute(query("amcheck_relations")).fetchall():

@@ -38,7 +38,8 @@ def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
     """record: as `worker.steps.drill_report` makes it. past: earlier drills of the database, oldest first."""
     rto = record["rto"]
     phases = [Phase.model_validate(phase) for phase in rto["phases"]]
-    own = Past(_moment(record["at"], short=True), rto["seconds"], record["verdict"])
+    own = [Past(_moment(record["at"], short=True), rto["seconds"], record["verdict"])]
+    shown = [*past, *(own if record["verdict"] != "could_not_run" else ())]
     values = {
         "record": record,
         "title": _TITLE[record["kind"]],
@@ -49,8 +50,8 @@ def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
         "phases": phases,
         "exceeded": rto["seconds"] > rto["target_seconds"],
         "timeline": Markup(timeline(phases, rto["seconds"])),  # noqa: S704 - its texts are escaped
-        "trend": Markup(trend([*past, own], rto["target_seconds"])),  # noqa: S704
-        "drills": len(past) + 1,
+        "trend": Markup(trend(shown, rto["target_seconds"])),  # noqa: S704
+        "drills": len(shown),
     }
     environment = _environment()
     return Report(

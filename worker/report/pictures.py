@@ -25,7 +25,7 @@ class Past(NamedTuple):
 
 
 def timeline(phases: Sequence[Phase], rto_seconds: float) -> str:
-    """A bar a phase over the seconds since the drill began, and the moment when the database was back."""
+    """A bar a phase over the seconds since the drill began, and the moment when the database was back (0: never)."""
     if not phases:
         return ""
     end = max(phase.began + phase.seconds for phase in phases) or 1.0
@@ -53,6 +53,8 @@ def timeline(phases: Sequence[Phase], rto_seconds: float) -> str:
         parts.append(
             f'<text class="value" x="{x + width + 6:.1f}" y="{y + 14}">{human.duration(phase.seconds)}</text>'
         )
+    if not rto_seconds:
+        return "".join([*parts, "</svg>"])
     begin = min((phase.began for phase in phases if phase.recovery), default=0.0)
     x = _LABEL + (begin + rto_seconds) * scale
     parts.append(f'<line class="mark" x1="{x:.1f}" y1="0" x2="{x:.1f}" y2="{bottom}"/>')

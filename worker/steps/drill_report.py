@@ -46,7 +46,7 @@ def conclude(context: Context) -> Outcome:
         "verdict": record["verdict"],
         "backup_id": record["backup_id"],
         "destination": record["destination"],
-        "rto_seconds": record["rto"]["seconds"],
+        "rto_seconds": record["rto"]["seconds"] or None,
         "rto_target_seconds": record["rto"]["target_seconds"],
         "rto_exceeded": record["rto"]["seconds"] > record["rto"]["target_seconds"],
         "phases": record["rto"]["phases"],
@@ -180,7 +180,10 @@ def _rto(context: Context, steps: list[Step], backup: str) -> Rto:
     began = min((step.began for step in timed), default=0.0)
     cold = _cold_class(context, backup)
     settings = context.settings
-    return rto(phases(timed, began), context.database.rto_seconds, cold, settings.restore_thaw_tier)
+    measured = rto(phases(timed, began), context.database.rto_seconds, cold, settings.restore_thaw_tier)
+    if any(step.name == "drill.load" for step in timed):
+        return measured
+    return measured.model_copy(update={"seconds": 0.0, "cold_seconds": None})  # there is no database to time
 
 
 def _cold_class(context: Context, backup: str) -> str:

@@ -71,14 +71,16 @@ def plan(context: Context) -> Outcome:
         first = next(iter(failures.values()))
         raise PgfleetError(first.message, first.hint)
     rows = [copy.row for copy in wanted]
+    reached = [
+        alias
+        for alias in settings.destinations
+        if alias not in found.failures and request.destination in (None, alias)
+    ]
     result: dict[str, Any] = {
         "plan": rows,
         "failures": {alias: [error.message, error.hint] for alias, error in failures.items()},
-        "destinations": [
-            alias
-            for alias in settings.destinations
-            if alias not in found.failures and request.destination in (None, alias)
-        ],
+        "destinations": reached,
+        "locking": [alias for alias in reached if settings.destinations[alias].object_lock],
     }
     if request.dry_run:
         totals = plan_text.totals(rows)

@@ -56,7 +56,7 @@ def sweep(context: Context) -> Outcome:
         store.abort(*upload)
         aborted += 1
     deleted = size = 0
-    for entry in _entries(context, destination):
+    for entry in entries_of(context, destination):
         context.check()
         for info in _orphans(catalog, entry, busy, before):
             try:
@@ -81,7 +81,8 @@ def sweep(context: Context) -> Outcome:
     )
 
 
-def _entries(context: Context, destination: str) -> list[Entry]:
+def entries_of(context: Context, destination: str) -> list[Entry]:
+    """The copies of the run's database in one destination. Raises StorageError."""
     listed, failures = list_all(context.adapters, database=context.run.database, destination=destination)
     for error in failures.values():
         raise error

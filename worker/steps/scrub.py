@@ -232,9 +232,7 @@ def _write(
             "run_id": context.run.id,
             "ok": not problems and not _still_wrong(last, read),
             "bytes": size,
-            "covered": round(
-                scrub.covered(merged, artifacts, now, context.settings.scrub_days, everything_at), 4
-            ),
+            "covered": scrub.covered(merged, artifacts, now, context.settings.scrub_days, everything_at),
             "problems": (problems or list((last or {}).get("problems", ())))[:_MOST_PROBLEMS],
             "read": merged,
         },

@@ -93,6 +93,6 @@ def test_how_much_is_covered() -> None:
     assert scrub.covered({}, [one], NOW, 30) == 0.0
     assert scrub.covered({}, [one], NOW, 30, everything_at=NOW - DAY) == 1.0
     read = scrub.merged({}, {"a": [3]}, NOW - DAY)
-    assert scrub.covered(read, [one], NOW, 30) == 5 / 25
+    assert scrub.covered(read, [one], NOW, 30) == 0.2
     assert scrub.covered(read, [one], NOW + 40 * DAY, 30) == 0.0
     assert scrub.covered({}, [], NOW, 30) == 1.0

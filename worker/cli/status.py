@@ -1,0 +1,267 @@
+"""``pgfleet status``: one screen for the person on duty."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import click
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.rule import Rule
+from rich.table import Table
+from rich.text import Text
+
+from worker.cli import place, render
+from worker.core import human
+from worker.ledger.model import Run
+from worker.metrics.readings import Readings
+from worker.status import CRITICAL, OK, UNKNOWN, WARNING, OfDatabase, Status, status
+from worker.status.problems import Problem
+
+#: How long somebody waits for a destination that does not answer; then it is told that it does not.
+_PATIENCE_SECONDS = 20.0
+_WATCH_SECONDS = 2.0
+_LIST_SECONDS = 30.0
+#: Up to so many databases get a block each; more of them a line each.
+_BLOCKS = 4
+_VERDICTS = {
+    OK: Text("● all is well", "bold green"),
+    WARNING: Text("● needs attention", "bold yellow"),
+    CRITICAL: Text("● critical", "bold red"),
+    UNKNOWN: Text("● unknown", "bold magenta"),
+}
+_RESTORABLE = {
+    True: ("✓", "can be restored now", "bold green"),
+    False: ("✗", "cannot be restored", "bold red"),
+    None: ("?", "nobody knows: a destination does not answer, and no other has a backup", "bold magenta"),
+}
+_COPY_STYLES = {"proven": "bold green", "verified": "green", "damaged": "bold red", "down": "bold red"}
+
+
+@click.command("status")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--watch", is_flag=True, help="Keep it on the screen and up to date (ctrl-C ends it).")
+def show_status(as_json: bool, watch: bool) -> int:
+    """Can I restore right now? How long would it take? What is wrong, and what to do?
+
+    Exit codes: 0 all is well, 1 something needs attention, 2 a database cannot be restored, is overdue or has
+    damaged copies, or nothing is scheduled, 3 unknown: no destination answers.
+    """
+    settings = place.settings()
+    if watch:
+        return _watch(Readings(settings, max_age=_LIST_SECONDS, near_age=_WATCH_SECONDS))
+    readings = Readings(settings, max_age=_LIST_SECONDS)
+    readings.read(_PATIENCE_SECONDS)
+    found = status(readings)
+    if as_json:
+        click.echo(json.dumps(_as_json(found)))
+    else:
+        render.console().print(_picture(found))
+    return found.exit_code
+
+
+def _watch(readings: Readings) -> int:
+    readings.read(_PATIENCE_SECONDS)
+    with Live(console=Console(), screen=True, auto_refresh=False) as live:
+        while True:
+            live.update(_picture(status(readings)), refresh=True)
+            time.sleep(_WATCH_SECONDS)
+            readings.read(_WATCH_SECONDS)
+
+
+def _as_json(found: Status) -> dict[str, Any]:
+    return {
+        "exit_code": found.exit_code,
+        "at": found.at.isoformat(timespec="seconds"),
+        "databases": [_database_json(one, found.at) for one in found.databases],
+        "runs": [_run_json(run, rows) for run, rows in found.runs],
+        "problems": [
+            {
+                "severity": problem.severity,
+                "what": problem.what,
+                "since": _iso(problem.since),
+                "do": problem.do,
+                "command": problem.command,
+            }
+            for problem in found.problems
+        ],
+    }
+
+
+def _database_json(one: OfDatabase, now: datetime) -> dict[str, Any]:
+    return {
+        "database": one.database,
+        "restorable": one.restorable,
+        "backup_id": one.backup_id,
+        "taken_at": _iso(one.at),
+        "age_seconds": round((now - one.at).total_seconds()) if one.at else None,
+        "bytes": one.size,
+        "copies": dict(one.copies),
+        "restore_seconds": round(one.restore_seconds, 1) if one.restore_seconds is not None else None,
+        "target_seconds": one.target_seconds,
+        "proven_at": _iso(one.proven_at),
+        "proven_backup_id": one.proven_id,
+        "backups": one.backups,
+        "stored_bytes": one.bytes,
+        "next_at": _iso(one.next_at),
+    }
+
+
+def _run_json(run: Run, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    done, total = _bytes(rows)
+    return {
+        "run_id": run.id,
+        "kind": run.kind,
+        "database": run.database,
+        "state": run.state,
+        "step": _current(rows),
+        "steps_done": sum(row["done"] for row in rows),
+        "steps": sum(row["total"] for row in rows),
+        "bytes_done": done,
+        "bytes_total": total,
+    }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat(timespec="seconds") if at is not None else None
+
+
+def _picture(found: Status) -> RenderableType:
+    head = Table.grid(expand=True)
+    head.add_column()
+    head.add_column(justify="right")
+    head.add_row(_VERDICTS[found.exit_code], Text(f"{render.moment(found.at)} UTC", "dim"))
+    parts: list[RenderableType] = [head, Text()]
+    if len(found.databases) <= _BLOCKS:
+        for one in found.databases:
+            parts += [_block(one, found.at), Text()]
+    else:
+        parts += [_lines(found), Text()]
+    if found.runs:
+        parts += [Rule("[bold]Running[/]", align="left", style="dim"), _runs(found), Text()]
+    if found.problems:
+        title = f"[bold]{len(found.problems)} thing{'s' if len(found.problems) > 1 else ''} to look at[/]"
+        parts += [Rule(title, align="left", style="dim"), _problems(found.problems, found.at)]
+    return Group(*parts)
+
+
+def _block(one: OfDatabase, now: datetime) -> Table:
+    mark, words, style = _RESTORABLE[one.restorable]
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row(Text(f"{mark} {one.database}", style), Text(words, style))
+    if one.restorable:
+        table.add_row(
+            Text("  from", "dim"),
+            Text(
+                f"{one.backup_id}, {human.size(one.size)}, taken {render.age(one.at, now)}{_next(one, now)}"
+            ),
+        )
+        table.add_row(Text("  takes", "dim"), _takes(one))
+        table.add_row(Text("  proven", "dim"), _proven(one, now))
+    table.add_row(Text("  copies", "dim"), _copies(one))
+    return table
+
+
+def _next(one: OfDatabase, now: datetime) -> str:
+    return (
+        f"; the next is due in {human.duration((one.next_at - now).total_seconds())}" if one.next_at else ""
+    )
+
+
+def _takes(one: OfDatabase) -> Text:
+    if one.restore_seconds is None:
+        return Text("not known: no drill has measured it", "yellow")
+    style = "green" if one.restore_seconds <= one.target_seconds else "yellow"
+    return Text.assemble(
+        (f"about {human.duration(one.restore_seconds)}", style),
+        f" (target {human.duration(one.target_seconds)})",
+    )
+
+
+def _proven(one: OfDatabase, now: datetime) -> Text:
+    if one.proven_at is None:
+        return Text("never", "yellow")
+    which = "this backup" if one.proven_id == one.backup_id else str(one.proven_id)
+    return Text(f"{render.age(one.proven_at, now)} ({which})")
+
+
+def _copies(one: OfDatabase) -> Text:
+    found = Text()
+    for alias, state in one.copies.items():
+        found.append("● ", _COPY_STYLES.get(state, "yellow"))
+        found.append(f"{alias} {state}   ")
+    count = f"{one.backups} backup{'s' if one.backups != 1 else ''}"
+    return found.append(f"{count}, {human.size(one.bytes)} in all", "dim")
+
+
+def _lines(found: Status) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for heading in ("", "database", "newest", "takes", "proven", "copies"):
+        table.add_column(heading, no_wrap=heading in ("", "database"))
+    for one in found.databases:
+        mark, _, style = _RESTORABLE[one.restorable]
+        table.add_row(
+            Text(mark, style),
+            Text(one.database, style),
+            render.age(one.at, found.at),
+            _takes(one) if one.restore_seconds is not None else Text("?", "yellow"),
+            render.age(one.proven_at, found.at),
+            Text.assemble(
+                *((f"{alias} ", _COPY_STYLES.get(state, "yellow")) for alias, state in one.copies.items())
+            ),
+        )
+    return table
+
+
+def _runs(found: Status) -> Table:
+    table = Table.grid(padding=(0, 2))
+    for run, rows in found.runs:
+        done, total = _bytes(rows)
+        share = f"{human.size(done)} of {human.size(total)}" if total else ""
+        took = human.duration(max(0.0, found.at.timestamp() - (run.started_at or run.created_at)))
+        table.add_row(
+            Text("▸", "cyan"),
+            f"{run.kind} of {run.database}",
+            _current(rows) or run.state,
+            share,
+            took,
+            run.id,
+        )
+    return table
+
+
+def _current(rows: list[dict[str, Any]]) -> str:
+    """The steps that somebody works on."""
+    return ", ".join(dict.fromkeys(row["name"] for row in rows if row["running"]))
+
+
+def _bytes(rows: list[dict[str, Any]]) -> tuple[int, int]:
+    """Of the steps that somebody works on: (done, total)."""
+    running = [row for row in rows if row["running"]]
+    return sum(row["bytes_done"] for row in running), sum(row["bytes_total"] for row in running)
+
+
+def _problems(problems: list[Problem], now: datetime) -> Table:
+    table = Table.grid(padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for problem in problems:
+        style = "bold red" if problem.severity == "critical" else "yellow"
+        table.add_row(
+            Text("✗" if problem.severity == "critical" else "!", style),
+            Text("\n").join(_told(problem, style, now)),
+        )
+    return table
+
+
+def _told(problem: Problem, style: str, now: datetime) -> Iterator[Text]:
+    since = f"  since {render.moment(problem.since)} UTC" if problem.since and problem.since <= now else ""
+    yield Text.assemble((problem.what, style), (since, "dim"))
+    command = Text(f"  {problem.command}", "cyan") if problem.command else Text()
+    yield Text.assemble(f"→ {problem.do}", command)
