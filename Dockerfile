@@ -59,6 +59,6 @@ ENV PATH=/opt/pgfleet/bin:$PATH \
     LANG=C.UTF-8
 WORKDIR /var/lib/pgfleet
 USER 1000:1000
-HEALTHCHECK --interval=30s --timeout=20s --start-period=30s --start-interval=3s --retries=3 CMD ["healthcheck"]
+HEALTHCHECK --interval=60s --timeout=30s --start-period=90s --start-interval=5s --retries=3 CMD ["healthcheck"]
 ENTRYPOINT ["tini", "-g", "--", "entrypoint"]
 CMD ["help"]

@@ -13,7 +13,7 @@ CODE := worker tests benchmarks beat_schedule.py
 
 .PHONY: help
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-8s %s\n", $$1, $$2 }'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{ printf "  make %-11s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: setup ## Take a backup through a fleet of its own, and show it
@@ -24,6 +24,11 @@ test: setup ## Lint, types, layers and the whole test suite, against real server
 	@scripts/system.sh postgresql prometheus
 	@$(MAKE) lint
 	@$(BIN)/pytest -n 2 --dist loadfile -q $(ARGS)
+
+.PHONY: test-deploy
+test-deploy: setup ## Image, compose files and systemd units, run for real (needs Docker, 20 minutes)
+	@scripts/quietly.sh $(BIN)/python -m pip install --quiet -r tests/deploy/requirements.txt
+	@$(BIN)/pytest -o python_files='check_*.py' tests/deploy $(ARGS)
 
 .PHONY: lint
 lint: setup ## Lint, format check, types, layers

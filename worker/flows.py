@@ -335,7 +335,7 @@ def _after_plan(_: Step, result: Result, doomed: Iterable[Result]) -> Iterator[N
             branch=destination,
             data=copy,
         )
-    for destination in result["destinations"]:
+    for destination in result["sweeping"]:
         yield NewStep(
             "cleanup.sweep",
             destination,

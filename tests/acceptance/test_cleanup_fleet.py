@@ -1,4 +1,4 @@
-"""Cleanup, copies and scrub through a real fleet: what a user types, and a destination that is down for a whole backup."""
+"""Cleanup, copies and scrub through a real fleet, and a destination that is down for a whole backup."""
 
 from __future__ import annotations
 

@@ -11,26 +11,27 @@ import urllib.request
 
 import pytest
 
-from tests.deploy.engine import IMAGE, docker, inspect, until
+from tests.deploy.engine import IMAGE, docker, until
 from tests.deploy.trial import Trial
 
 pytestmark = pytest.mark.timeout(1200)
-OURS = ("control", "dump", "verify", "restore", "beat", "flower")
+OURS = ("control", "dump", "verify", "restore", "beat", "flower", "exporter")
 #: Who may open a connection to whom.
 REACHES = {
     "broker": set(OURS),
-    "ledger": {"control", "dump", "verify", "restore", "beat", "flower"},
+    "ledger": set(OURS),
     "sample-db": {"dump", "restore"},
     "drill-db": {"restore"},
-    "s3": {"control", "dump", "verify", "restore"},
+    "s3": {"control", "dump", "verify", "restore", "exporter"},
 }
+_FETCH = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1]).read().decode())"
 PORTS = {"broker": 6379, "ledger": 5432, "sample-db": 5432, "drill-db": 5432, "s3": 8333}
 
 
 def test_a_backup_is_taken_on_start_and_verified(trial: Trial) -> None:
     until(lambda: _finished(trial, "backup"), 120, "no backup on start")
     (run,) = [run for run in trial.asked("runs") if run["kind"] == "backup"]
-    assert run["state"] == "succeeded"
+    assert run["state"] == "verified"
     assert {copy["destination"] for copy in trial.asked("list")[0]["copies"]} == {"local", "s3"}
 
 
@@ -44,12 +45,12 @@ def test_a_restore_brings_it_back(trial: Trial) -> None:
     assert trial.sql("shop_again", count) == trial.sql("shop", count) != "0"
 
 
-def test_the_memory_stays_within_half_of_what_is_allowed(trial: Trial) -> None:
-    for service in OURS:
-        used = docker("exec", trial.name(service), "cat", "/sys/fs/cgroup/memory.peak")
-        allowed = trial.container(service)["HostConfig"]["Memory"]
-        print(f"{service}: peak {int(used) / 2**20:.0f} MiB of {allowed / 2**20:.0f}")
-        assert 0 < int(used) < allowed
+def test_nobody_needs_more_than_is_allowed(trial: Trial) -> None:
+    for service in (*OURS, "broker", "ledger", "drill-db"):
+        found = trial.container(service)
+        print(service, docker("stats", "--no-stream", "--format", "{{.MemUsage}}", found["Id"]).strip())
+        assert not found["State"]["OOMKilled"]
+        assert found["RestartCount"] == 0
 
 
 def test_a_killed_worker_is_replaced_and_its_run_goes_on(trial: Trial) -> None:
@@ -58,8 +59,8 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(trial: Trial) -> None:
     before = trial.container("dump")
     os.kill(before["State"]["Pid"], signal.SIGKILL)
     until(lambda: trial.container("dump")["RestartCount"] > before["RestartCount"], 30, "not replaced")
-    until(lambda: _state(trial, run) in ("succeeded", "failed"), 180, "the run did not end")
-    assert _state(trial, run) == "succeeded"
+    until(lambda: _state(trial, run) not in ("queued", "running"), 180, "the run did not end")
+    assert _state(trial, run) == "verified"
 
 
 def test_a_worker_that_hangs_is_unhealthy(trial: Trial) -> None:
@@ -71,6 +72,11 @@ def test_a_worker_that_hangs_is_unhealthy(trial: Trial) -> None:
     finally:
         os.killpg(_only_child(pid), signal.SIGCONT)
     assert "beat has not begun" in docker("exec", trial.name("verify"), "healthcheck", "beat", ok=False)
+
+
+def test_the_exporter_tells_of_the_backup(trial: Trial) -> None:
+    told = docker("exec", trial.name("exporter"), "python", "-c", _FETCH, "http://127.0.0.1:9769/metrics")
+    assert "postgres_backup_last_success_timestamp" in told
 
 
 def test_flower_wants_its_password(trial: Trial) -> None:
@@ -166,10 +172,8 @@ def test_two_hosts_share_the_broker(trial: Trial) -> None:
         env = [f"--env={one}" for one in trial.container("verify")["Config"]["Env"] if one.startswith(kept)]
         docker("run", "--detach", "--name", far, "--network", site, *mounts, *env, IMAGE, "worker", "-Q", "verify")
         shown = json.loads(trial.pgfleet("backup", "--json"))
-        assert shown["state"] == "succeeded"
-        verified = [step for step in trial.asked("run", "show", shown["run_id"])["steps"] if "verify" in step["name"]]
-        assert verified
-        assert "backup.verify" in docker("logs", far) + inspect(far)["Name"]
+        assert shown["state"] == "verified"
+        assert shown["run_id"] in docker("logs", far), "the other host had no part in it"
     finally:
         docker("rm", "--force", far, ok=False)
         for service in ("broker", "ledger", "s3"):
@@ -186,7 +190,7 @@ def _state(trial: Trial, run: str) -> str:
 
 
 def _step_runs(trial: Trial, run: str, name: str) -> bool:
-    return any(s["name"] == name and s["state"] == "running" for s in trial.asked("run", "show", run)["steps"])
+    return any(s["name"] == name and s["running"] for s in trial.asked("run", "show", run)["steps"])
 
 
 def _only_child(pid: int) -> int:

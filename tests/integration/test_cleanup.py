@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.prune_scene import Scene, add_backup, backups_in, days_ago, id_of, scene
+from tests.services import wait_until
 from worker import reconcile
 from worker.config.model import Retention
 from worker.core import plan_text
@@ -159,3 +160,26 @@ def test_the_cost_of_deleting_early_is_in_the_plan() -> None:
     rows = [plan_text.row("far", verdict, "GLACIER is charged for at least 90 days") for verdict in verdicts]
     assert [row["cost"] for row in rows] == [None, "GLACIER is charged for at least 90 days"]
     assert plan_text.totals(rows) == {"far": {"keep": 1, "remove": 1, "bytes": 7}}
+
+
+def test_killed_for_real_and_started_again(near: Scene, tmp_path: Path) -> None:
+    """kill -9 when the first manifest is gone; what is left is no backup, and the next cleanup finishes."""
+    store = near.store("near")
+    root = near.adapters.settings.destinations["near"].path
+    assert root is not None
+    recent = [id_of(days_ago(age)) for age in range(1, 8)]
+    old = [id_of(days_ago(age)) for age in range(200, 300) if days_ago(age).day != 1]
+    for backup in [*recent, *old]:
+        add_backup(store, backup)
+    command = [sys.executable, "-m", "worker", "cleanup", "--here", "--force"]
+    env = {**os.environ, "PGFLEET_CONFIG": str(tmp_path / "pgfleet.toml")}
+    running = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
+    count = len(recent) + len(old)
+    assert wait_until(lambda: len(list(root.glob("*.manifest.json"))) < count, 30)
+    running.kill()
+    running.wait(10)
+    assert len(list(root.glob("*.dump.gpg"))) > len(recent), "killed in the middle"
+    again = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
+    assert again.returncode == 0, again.stderr
+    assert backups_in(store) == set(recent)
+    assert {info.key.partition(".")[0] for info in store.list()} == set(recent)

@@ -90,7 +90,7 @@ def backup(scene: Scene) -> str:
 def of(scene: Scene, root: Callable[[], Path], **changes: object) -> Scene:
     """The same database in a place of its own."""
     values = {"keys": scene.keys, "more": scene.more, **changes}
-    return DrillScene(root(), scene.source, scene.target, scene.database, **values)  # type: ignore[arg-type]
+    return DrillScene(root(), scene.source, scene.target, scene.database, **values)
 
 
 def test_proven(scene: Scene, backup: str) -> None:

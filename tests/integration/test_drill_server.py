@@ -29,6 +29,7 @@ from worker.local import pginstall
 from worker.local.postgres import Postgres
 from worker.postgres import questions, soundness, throwaway
 from worker.postgres.server import connect
+from worker.steps import drill_server
 from worker.steps.context import Adapters
 
 
@@ -202,6 +203,20 @@ def test_a_server_that_vanishes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -
     assert litter(scene) == set()
 
 
+def test_workers_of_another_host_leave_the_steps_alone(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    own, asked = drill_server.place(), 0
+
+    def elsewhere_at_times() -> str:
+        nonlocal asked
+        asked += 1
+        return own if asked % 3 != 2 else "another/host"
+
+    monkeypatch.setattr(drill_server, "place", elsewhere_at_times)
+    run = drill(scene)
+    assert run.state == "proven", run.error
+    assert asked > 5
+
+
 def _nobody() -> None:
     """Nobody stops this work."""
 
@@ -260,7 +275,7 @@ def test_questions(database: Database) -> None:
         Question("g", "= 1", "SELECT NULL::int"),
     ]
     with database.server.connect(database.name) as connection:
-        checks: list[Check] = questions.ask(connection, asked, datetime.now(UTC), _nobody)  # type: ignore[arg-type]
+        checks: list[Check] = questions.ask(connection, asked, datetime.now(UTC), _nobody)
     assert [check.ok for check in checks] == [True, False, False, False, False, True, False]
     assert checks[2].found == "2 row(s) instead of one value"
     with pytest.raises(psycopg.errors.UndefinedTable), database.connect() as connection:

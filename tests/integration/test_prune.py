@@ -217,9 +217,13 @@ def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
     store = store_of(one)
     fill(store, range(1, 14))
     add_backup(store, id_of(days_ago(-3)))
+    half = id_of(days_ago(50), 5)
+    put(store, f"{half}.globals.sql.gpg", b"half")
+    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0
     plan = one.plan(one.run(force=True))
     assert {rule for _, rule in plan.values()} == {"clock"}
-    assert len(backups_in(store)) == 14
+    assert len(backups_in(store)) == 15
+    assert f"{half}.globals.sql.gpg" in {info.key for info in store.list()}, "nor is anything swept"
 
 
 def test_dumps_of_the_seeds_scripts_fall_under_the_policy(one: Scene) -> None:

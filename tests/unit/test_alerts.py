@@ -83,8 +83,7 @@ TARGET = {'pgfleet_rto_target_seconds{database="shop"}': "1800x10"}
 MISSING = f"pgfleet_copies_missing{COPY}"
 DAMAGED = f"pgfleet_copies_damaged{COPY}"
 REFUTED = f"pgfleet_copies_refuted{COPY}"
-OLDEST = f"pgfleet_reread_oldest_timestamp_seconds{COPY}"
-REREAD = {"pgfleet_reread_target_seconds": f"{30 * DAY}x70"}
+REREAD = f"pgfleet_reread_ratio{COPY}"
 KEY = 'pgfleet_key_expiry_timestamp_seconds{database="shop", key="ABCD"}'
 SPOOL = {"pgfleet_spool_size_bytes": "1000x60"}
 OLD_STEP = 'pgfleet_queue_oldest_seconds{queue="dump"}'
@@ -113,8 +112,9 @@ CASES = (
     Case("CopyMissing", {MISSING: "0x70"}, "65m", 0),
     Case("CopyDamaged", {DAMAGED: "1x10"}, "5m", 1),
     Case("CopyDamaged", {DAMAGED: "0x10"}, "5m", 0),
-    Case("ScrubBehind", {OLDEST: f"{-34 * DAY}x70", **REREAD}, "65m", 1),
-    Case("ScrubBehind", {OLDEST: f"{-32 * DAY}x70", **REREAD}, "65m", 0),
+    Case("ScrubBehind", {REREAD: "0.8x800"}, "13h", 1),
+    Case("ScrubBehind", {REREAD: "0.8x800"}, "11h", 0),
+    Case("ScrubBehind", {REREAD: "0.95x800"}, "13h", 0),
     Case("KeyExpiresSoon", {KEY: f"{29 * DAY}x10"}, "5m", 1),
     Case("KeyExpiresSoon", {KEY: f"{31 * DAY}x10"}, "5m", 0),
     Case("PartUnreadable", {UP: "0x30"}, "20m", 1),

@@ -57,7 +57,7 @@ def _table(listed: list[Listed]) -> Table:
                 alias,
                 render.state(entry.state) + (" [blue]held[/]" if entry.held else ""),
                 render.age(entry.verified_at),
-                f"{int(entry.scrubbed * 100)}%",
+                f"{int(entry.scrubbed * 100)}%" if entry.manifest is not None else "-",
                 render.age(entry.proven_at),
                 human.size(entry.size),
             )

@@ -27,7 +27,7 @@ _STYLE = {"proven": ("✓", "green"), "refuted": ("✗", "red"), "could_not_run"
 @click.option("--wait/--no-wait", default=True, help="Wait for the verdict (default), or return at once.")
 @click.option("--here", is_flag=True, help="Do the whole drill in this process: no broker, no workers.")
 @click.option("--json", "as_json", is_flag=True, help="Print the run as one JSON object.")
-def drill(  # noqa: PLR0917 - one a command-line option
+def drill(
     backup: str,
     database: str | None,
     destination: str | None,

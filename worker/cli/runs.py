@@ -9,8 +9,10 @@ import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from worker.cli import place, render
+from worker.cli.follow import troubles
 from worker.cli.show_run import describe
 from worker.core import human
 from worker.ledger.model import OPEN_STATES, Run
@@ -30,7 +32,8 @@ def runs(follow: bool, limit: int, as_json: bool) -> int:
         click.echo(json.dumps([describe(found, run) for run in found.ledger.runs(limit=limit)]))
         return 0
     if not follow:
-        render.console().print(_table(found.ledger.runs(limit=limit)))
+        shown = found.ledger.runs(limit=limit)
+        render.console().print(Group(_table(shown), *_waiting(found, shown)))
         return 0
     with Live(console=Console(), refresh_per_second=4) as live:
         while True:
@@ -43,7 +46,14 @@ def runs(follow: bool, limit: int, as_json: bool) -> int:
 
 def _picture(found: Adapters, shown: list[Run]) -> Group:
     """All runs, and under them the steps of those that are open."""
-    return Group(_table(shown), *(_steps(found, run) for run in shown if run.open))
+    open_ = [_steps(found, run) for run in shown if run.open]
+    return Group(_table(shown), *open_, *_waiting(found, shown))
+
+
+def _waiting(found: Adapters, shown: list[Run]) -> list[Text]:
+    """What the open runs wait for, and until about when where that is known."""
+    lines = [f"{run.id} {line}" for run in shown for line in troubles(found, run)]
+    return [Text(line, style="yellow") for line in lines]
 
 
 def _table(shown: list[Run]) -> Table:
@@ -91,7 +101,7 @@ def show(run_id: str, as_json: bool) -> int:
     console = render.console()
     console.print(_table([shown]))
     console.print(f"backup: {shown.backup_id or 'not named yet'}\n")
-    console.print(_steps(found, shown))
+    console.print(Group(_steps(found, shown), *_waiting(found, [shown])))
     if shown.error is not None:
         console.print(
             f"\n[red]Error:[/] {shown.error['message']}\n[yellow]Hint:[/]  {shown.error.get('hint', '')}"

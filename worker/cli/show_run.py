@@ -48,8 +48,9 @@ def say_end(run: Run) -> None:
     if run.error is None and run.state in ("verified", "succeeded"):
         good = [copy["destination"] for copy in copies if copy["state"] == "verified"]
         size = human.size(max((copy.get("bytes", 0) for copy in copies), default=0))
+        share = f" ({len(good)} of {len(copies)})" if len(good) < len(copies) else ""
         click.secho(
-            f"✓ {run.backup_id}: {run.state} in {', '.join(good)} ({size}, {human.duration(seconds)})",
+            f"✓ {run.backup_id}: {run.state}{share} in {', '.join(good)} ({size}, {human.duration(seconds)})",
             fg="green",
         )
         return

@@ -11,7 +11,6 @@ from typing import Any
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.rule import Rule
 from rich.table import Table
 from rich.text import Text
 
@@ -131,21 +130,18 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _picture(found: Status) -> RenderableType:
-    head = Table.grid(expand=True)
-    head.add_column()
-    head.add_column(justify="right")
-    head.add_row(_VERDICTS[found.exit_code], Text(f"{render.moment(found.at)} UTC", "dim"))
-    parts: list[RenderableType] = [head, Text()]
+    at = (f"   {render.moment(found.at)} UTC", "dim")
+    parts: list[RenderableType] = [Text.assemble(_VERDICTS[found.exit_code], at), Text()]
     if len(found.databases) <= _BLOCKS:
         for one in found.databases:
             parts += [_block(one, found.at), Text()]
     else:
         parts += [_lines(found), Text()]
     if found.runs:
-        parts += [Rule("[bold]Running[/]", align="left", style="dim"), _runs(found), Text()]
+        parts += [Text("Running", "bold underline"), _runs(found), Text()]
     if found.problems:
-        title = f"[bold]{len(found.problems)} thing{'s' if len(found.problems) > 1 else ''} to look at[/]"
-        parts += [Rule(title, align="left", style="dim"), _problems(found.problems, found.at)]
+        title = f"{len(found.problems)} thing{'s' if len(found.problems) > 1 else ''} to look at"
+        parts += [Text(title, "bold underline"), _problems(found.problems, found.at)]
     return Group(*parts)
 
 
@@ -186,7 +182,8 @@ def _takes(one: OfDatabase) -> Text:
 
 def _proven(one: OfDatabase, now: datetime) -> Text:
     if one.proven_at is None:
-        return Text("never", "yellow")
+        down = "down" in one.copies.values()
+        return Text("not known: a destination does not answer" if down else "never", "yellow")
     which = "this backup" if one.proven_id == one.backup_id else str(one.proven_id)
     return Text(f"{render.age(one.proven_at, now)} ({which})")
 

@@ -105,6 +105,17 @@ def grantees(script: str) -> set[str]:
     return found
 
 
+def tablespaces(script: str) -> set[str]:
+    """Where a script of pg_dump's wants to put something, other than in the default tablespace."""
+    found: set[str] = set()
+    for tokens in statements(script):
+        if tokens[:3] == ("SET", "default_tablespace", "=") and not tokens[3].startswith("'"):
+            found.add(identifier(tokens[3]))
+        elif tokens[:2] == ("CREATE", "DATABASE") and "TABLESPACE" in tokens:
+            found.add(identifier(tokens[tokens.index("TABLESPACE") + 2]))
+    return found
+
+
 def _joined(tokens: Sequence[str]) -> str:
     """``"app" . "x"`` is as good as ``"app"."x"`` to PostgreSQL."""
     return " ".join(tokens)

@@ -16,7 +16,7 @@ from worker.core import cron
 from worker.gpg import Key
 from worker.metrics.activity import BAD as BAD_ENDS
 from worker.metrics.activity import QUEUES, RECENT_SECONDS, Activity
-from worker.metrics.holdings import USABLE, Holding, Holdings, last_read, newest_manifest
+from worker.metrics.holdings import USABLE, Holding, Holdings, newest_manifest
 from worker.metrics.names import METRICS
 from worker.metrics.readings import Readings
 from worker.metrics.surroundings import Memory, Room
@@ -128,10 +128,11 @@ def _copies(holding: Holding, destination: str, scrub_days: int) -> Iterator[Sam
     yield "pgfleet_copies_damaged", labels, sum(copy.state == "damaged" for copy in copies)
     yield "pgfleet_copies_refuted", labels, sum(copy.refuted_at is not None for copy in copies)
     yield "pgfleet_copies_held", labels, sum(copy.held for copy in copies)
-    reads = [last_read(copy) for copy in copies]
-    yield "pgfleet_last_verified_timestamp_seconds", labels, _latest(reads)
+    yield "pgfleet_last_verified_timestamp_seconds", labels, _latest(copy.verified_at for copy in copies)
     yield "pgfleet_last_proven_timestamp_seconds", labels, _latest(copy.proven_at for copy in copies)
-    yield from _rereading(holding, destination, scrub_days)
+    share = holding.read_share(destination, scrub_days, datetime.now(UTC))
+    if share is not None:
+        yield "pgfleet_reread_ratio", labels, share
     for verdict in ("keep", "remove"):
         judged = [
             one
@@ -145,18 +146,6 @@ def _copies(holding: Holding, destination: str, scrub_days: int) -> Iterator[Sam
 
 def _latest(times: Iterable[datetime | None]) -> float:
     return max((at.timestamp() for at in times if at is not None), default=0.0)
-
-
-def _rereading(holding: Holding, destination: str, scrub_days: int) -> Iterator[Sample]:
-    labels = (holding.database, destination)
-    copies = [copy for copy in holding.copies(destination) if copy.manifest is not None and copy.size]
-    if not copies:
-        return
-    since = datetime.now(UTC) - timedelta(days=scrub_days)
-    times = {copy.backup_id: last_read(copy) or copy.at for copy in copies}
-    fresh = sum(copy.size for copy in copies if last_read(copy) and times[copy.backup_id] >= since)
-    yield "pgfleet_reread_oldest_timestamp_seconds", labels, min(times.values()).timestamp()
-    yield "pgfleet_reread_ratio", labels, fresh / sum(copy.size for copy in copies)
 
 
 def _newest(holding: Holding) -> Iterator[Sample]:
@@ -206,8 +195,11 @@ def _last_runs(found: Activity) -> Iterator[Sample]:
             if row["started_at"] is not None and row["ended_at"] is not None:
                 seconds = max(0.0, row["ended_at"] - row["started_at"])
                 yield "pgfleet_backup_step_seconds", (database, destination, step), seconds
-            if step == "upload_part":
-                yield "pgfleet_backup_uploaded_bytes", (database, destination), row["bytes_done"]
+        # What is small is sent by the step that would open a multipart upload.
+        sent = [row for row in rows if row["name"] in ("backup.upload", "backup.upload_part")]
+        for destination in sorted({row["branch"] for row in sent}):
+            size = sum(row["bytes_done"] for row in sent if row["branch"] == destination)
+            yield "pgfleet_backup_uploaded_bytes", (database, destination), size
 
 
 def _queues(found: Activity) -> Iterator[Sample]:

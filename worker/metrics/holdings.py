@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker.catalog import Entry
@@ -57,6 +57,12 @@ class Holding:
     def newest(self, destination: str, states: Collection[str] = USABLE) -> Entry | None:
         return next((entry for entry in self.copies(destination) if entry.state in states), None)
 
+    def read_share(self, destination: str, days: int, now: datetime) -> float | None:
+        """The share of its bytes there that was read back within `days` days; None where nothing can be compared."""
+        copies = [copy for copy in self.copies(destination) if copy.manifest is not None and copy.size]
+        read = sum(copy.size * _read_share(copy, now - timedelta(days=days)) for copy in copies)
+        return read / sum(copy.size for copy in copies) if copies else None
+
     def best(self) -> Listed | None:
         """The newest backup with a copy that can be used."""
         return next(
@@ -85,9 +91,10 @@ def read(adapters: Adapters) -> Holdings:
     return Holdings(databases, down)
 
 
-def last_read(entry: Entry) -> datetime | None:
-    """When the whole copy was last read back and found good."""
-    return max((at for at in (entry.verified_at, entry.scrubbed_at) if at), default=None)
+def _read_share(entry: Entry, since: datetime) -> float:
+    """As the newest record says, unless all that it knows of is too long ago."""
+    newest = max((at for at in (entry.verified_at, entry.scrubbed_at) if at), default=None)
+    return entry.scrubbed if newest is not None and newest >= since else 0.0
 
 
 def newest_manifest(holding: Holding) -> Manifest | None:

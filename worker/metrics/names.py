@@ -57,7 +57,7 @@ METRICS: tuple[Metric, ...] = (
         "pgfleet_last_verified_timestamp_seconds",
         _COPY,
         "destinations",
-        "When a whole copy was last read back and found good; 0 for never.",
+        "When a whole copy was last verified: read back and found good; 0 for never.",
     ),
     Metric(
         "pgfleet_last_proven_timestamp_seconds",
@@ -66,16 +66,10 @@ METRICS: tuple[Metric, ...] = (
         "When a drill last proved a copy that is still there restorable; 0 for never.",
     ),
     Metric(
-        "pgfleet_reread_oldest_timestamp_seconds",
-        _COPY,
-        "destinations",
-        "When the copy that has not been read for longest was read (or taken, if never); absent without copies.",
-    ),
-    Metric(
         "pgfleet_reread_ratio",
         _COPY,
         "destinations",
-        "Share of the stored bytes that were read back within the target: 1 is all of them.",
+        "Share of the stored bytes that was read back within the target: 1 is all of them; absent without copies.",
     ),
     Metric("pgfleet_rto_seconds", _DATABASE, "destinations", "Recovery time that the newest proof measured."),
     Metric(

@@ -22,7 +22,8 @@ OK, WARNING, CRITICAL, UNKNOWN = 0, 1, 2, 3
 
 @dataclass(frozen=True, slots=True)
 class OfDatabase:
-    """restorable: None when what answers has nothing, and some destination does not answer. The rest is about the newest backup that can be used.
+    """restorable: None when what answers has nothing, and some destination does not answer. The rest is about the
+    newest backup that can be used.
 
     copies: destination → state of its copy of that backup, ``missing``, or ``down`` for a destination that does not
     answer. restore_seconds: what the newest proof took, in proportion to this backup's size. next_at: by schedule.

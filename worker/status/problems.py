@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -12,7 +11,7 @@ from worker.config.model import Database, Settings
 from worker.core import human
 from worker.metrics.activity import BAD, QUEUES, Activity
 from worker.metrics.collector import max_age
-from worker.metrics.holdings import Holding, Holdings, last_read
+from worker.metrics.holdings import Holding, Holdings
 from worker.metrics.reading import Reading
 from worker.metrics.readings import Readings
 
@@ -23,7 +22,7 @@ KEY_DAYS = 30
 STUCK_SECONDS = 900.0
 SILENT_SECONDS = 300.0
 SPOOL_FREE = 0.1
-_LATE = 1.1  # of the time within which every copy is to be read again
+REREAD_SHARE = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +93,8 @@ def _of_copies(database: Database, holding: Holding) -> Iterator[Problem]:
         for copy in copies:
             if copy.state == "damaged":
                 what = f"The copy of {copy.backup_id} in {alias} is damaged."
-                do = "See what is wrong with it; take a new backup if no other copy is good."
-                yield Problem("critical", what, do, f"pgfleet evidence list {copy.backup_id}")
+                do = "Repair it from a good copy; take a new backup if there is none."
+                yield Problem("critical", what, do, f"pgfleet repair {copy.backup_id} --destination {alias}")
             if copy.refuted_at is not None:
                 what = (
                     f"A drill refuted {copy.backup_id} in {alias}: it does not restore to what was backed up."
@@ -106,7 +105,8 @@ def _of_copies(database: Database, holding: Holding) -> Iterator[Problem]:
         if missing := holding.missing.get(alias):
             count = f"{len(missing)} backups" if len(missing) > 1 else missing[0]
             what = f"{alias} lacks {count} of {database.alias} that another destination has."
-            yield Problem("warning", what, "Find out why that copy failed.", "pgfleet list")
+            command = f"pgfleet copy {missing[0]} --to {alias}"
+            yield Problem("warning", what, "Bring it there, if reconcile does not.", command)
 
 
 def _of_proof(database: Database, holding: Holding, now: datetime) -> Iterator[Problem]:
@@ -115,6 +115,8 @@ def _of_proof(database: Database, holding: Holding, now: datetime) -> Iterator[P
     if best is None:
         return
     if proof is None:
+        if holding.down:
+            return  # where the proof may be
         what = f"No backup of {database.alias} that is still there was ever proven restorable."
         yield Problem("warning", what, "Run a drill.", command)
         return
@@ -133,18 +135,14 @@ def _of_proof(database: Database, holding: Holding, now: datetime) -> Iterator[P
 
 def _of_reading(database: Database, holding: Holding, days: int, now: datetime) -> Iterator[Problem]:
     for alias in database.destinations:
-        late = [
-            copy
-            for copy in holding.copies(alias)
-            if copy.manifest is not None and now - (last_read(copy) or copy.at) > timedelta(days=days * _LATE)
-        ]
-        if late:
-            first = min(late, key=lambda copy: last_read(copy) or copy.at)
+        share = holding.read_share(alias, days, now)
+        if share is not None and share < REREAD_SHARE:
             what = (
-                f"{len(late)} copies of {database.alias} in {alias} were not read back for over {days} days."
+                f"Only {share:.0%} of what {alias} has of {database.alias} was read back within {days} days."
             )
-            do = "Read them, the oldest first."
-            yield Problem("warning", what, do, f"pgfleet verify {first.backup_id} --destination {alias}")
+            yield Problem(
+                "warning", what, "Read on, a day's share at a time.", f"pgfleet scrub --destination {alias}"
+            )
 
 
 # --- what is wrong around them ---
@@ -186,7 +184,9 @@ def _of_activity(activity: Activity, now: datetime) -> Iterator[Problem]:
                 "warning", what, "Start one.", f"celery -A worker.app worker -Q {queue} -n {queue}@%h"
             )
     ticked = activity.reconciled_at
-    if ticked is None or time.time() - ticked > SILENT_SECONDS:
+    # A fleet that has just started has not ticked yet.
+    silent_since = ticked or min((run.created_at for run in activity.recent), default=None)
+    if silent_since is not None and now.timestamp() - silent_since > SILENT_SECONDS:
         what = "Nothing is scheduled, mended or told: reconcile does not run."
         since = datetime.fromtimestamp(ticked, UTC) if ticked is not None else None
         yield Problem(

@@ -13,17 +13,19 @@ from worker.core.statements import grantees
 from worker.core.toc import Toc
 from worker.core.versions import dotted
 from worker.errors import RestoreFailed, ValidationFailed
+from worker.owner import me
 from worker.postgres import replace, restored, targets, throwaway
 from worker.postgres.restore import read_toc, script_of
 from worker.postgres.targets import TargetFacts
 from worker.postgres.tools import discover
-from worker.steps.context import Adapters, Context, Outcome
+from worker.steps.context import Adapters, Context, Later, Outcome
 from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools
 from worker.steps.restore_choose import manifest_of
 from worker.steps.restore_globals import restore_globals
 from worker.steps.restore_load import load_archives
 
 THROWAWAY = "throwaway"
+_ELSEWHERE = 600  # how often, a second apart, a step looks for a worker of the server's host
 
 Plan = dict[str, Any]
 
@@ -71,7 +73,7 @@ def provision(context: Context) -> Outcome:
         "notes": [],
         "needed_bytes": space_needed(sum(table.bytes for table in manifest.tables), 0),
     }
-    server = {"alias": target.alias, "major": major, "version": dotted(facts.version)}
+    server = {"alias": target.alias, "major": major, "version": dotted(facts.version), "place": place()}
     context.set_run(data={"drill": {"server": server, "database": name}})
     return Outcome({"plan": plan, "server": server})
 
@@ -105,12 +107,31 @@ def _check(context: Context, target: Target, facts: TargetFacts, toc: Toc) -> No
         )
 
 
+def place() -> str:
+    """This host, or container: where a process is seen and its Unix socket reached."""
+    return me().rpartition("/")[0].rpartition("/")[0]
+
+
+def _check_place(context: Context, there: str) -> None:
+    """Of several hosts that mount the spool, one has the server: leave the step to a worker over there."""
+    if there == place():
+        return
+    waits = int(context.step.data.get("elsewhere", 0)) + 1
+    if waits > _ELSEWHERE:
+        raise RestoreFailed(
+            "The throwaway server is on another host that mounts this spool, and no worker there takes the step.",
+            "Give each host a spool of its own, or set PGFLEET_DRILL_SERVER.",
+        )
+    raise Later("The throwaway server is on another host.", 1.0, {"elsewhere": waits})
+
+
 def drill_target(context: Context) -> tuple[Target, str]:
     """(server, database) of this run's drill. Raises RestoreFailed when the throwaway server is gone."""
     drill = context.run.data["drill"]
     server = drill["server"]
     if server["alias"] != THROWAWAY:
         return context.settings.targets[server["alias"]], drill["database"]
+    _check_place(context, server["place"])
     found = throwaway.found(context.run_dir, context.run.id, server["major"])
     return found.target, drill["database"]
 

@@ -60,9 +60,8 @@ def plan(context: Context) -> Outcome:
     request = cast(CleanupRequest, context.request("cleanup"))
     settings, database = context.settings, context.database
     now = datetime.now(UTC)
-    found = survey(
-        context.adapters, database.alias, now, clock_jumped=clock_jumped(context, now), check=context.check
-    )
+    jumped = clock_jumped(context, now)
+    found = survey(context.adapters, database.alias, now, clock_jumped=jumped, check=context.check)
     wanted = [copy for copy in found.copies if request.destination in (None, copy.destination)]
     failures = {
         alias: error for alias, error in found.failures.items() if request.destination in (None, alias)
@@ -76,11 +75,13 @@ def plan(context: Context) -> Outcome:
         for alias in settings.destinations
         if alias not in found.failures and request.destination in (None, alias)
     ]
+    alarm = jumped or any(copy.verdict.rule == "clock" for copy in found.copies)
     result: dict[str, Any] = {
         "plan": rows,
         "failures": {alias: [error.message, error.hint] for alias, error in failures.items()},
         "destinations": reached,
-        "locking": [alias for alias in reached if settings.destinations[alias].object_lock],
+        "sweeping": [] if alarm else reached,
+        "locking": [] if alarm else [alias for alias in reached if settings.destinations[alias].object_lock],
     }
     if request.dry_run:
         totals = plan_text.totals(rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,14 +12,15 @@ from worker.core.requests import RestoreRequest
 from worker.core.restore_plan import client_for
 from worker.core.toc import RELATIONS, Selection, Toc, select
 from worker.core.versions import Version, dotted
-from worker.durable import durable_write
-from worker.errors import ConfigError, RestoreFailed
+from worker.durable import durable_write, replacing
+from worker.errors import ConfigError, DownloadFailed, RestoreFailed, SpoolFull
 from worker.postgres.restore import read_through, read_toc, readers
 from worker.postgres.tools import Tools, discover
 from worker.steps.context import Context, Outcome
 from worker.steps.restore_choose import OUTPUT, restore_request
 
 SELECTION = "selection.json"
+_BLOCK = 1024 * 1024
 
 
 def archives(context: Context, kind: str) -> list[Path]:
@@ -98,19 +98,33 @@ def kept_selection(run_dir: Path) -> Selection:
 def deliver(context: Context) -> Outcome:
     """`pgfleet fetch`: the checked files go where they were asked for, and the run ends."""
     target = Path(context.run.request[OUTPUT])
-    if not target.is_dir():
-        raise ConfigError(f"{target} is no directory.", "Make it, or name another with -o.")
+    try:
+        target.mkdir(mode=0o700, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"{target} cannot be made: {error.strerror}.",
+            "Name another directory with -o; its parent must exist.",
+        ) from error
     files: list[dict[str, Any]] = []
     for kind in ("dump", "data", "globals"):
         for path in archives(context, kind):
             final = target / path.name
             if path.exists():
-                partial = final.with_name(f".{final.name}.partial")
-                shutil.copyfile(path, partial)
-                partial.chmod(0o600)
-                partial.replace(final)
+                _copy(context, path, final)
             files.append({"file": str(final), "kind": kind, "bytes": final.stat().st_size})
     if not files:
         raise RestoreFailed("There was nothing to deliver.", "Please report this.")
     result = {"files": files, "checked": dict(context.step.data["check"])}
     return Outcome({"files": files}, end="succeeded", run_result=result)
+
+
+def _copy(context: Context, source: Path, final: Path) -> None:
+    try:
+        with source.open("rb") as file, replacing(final) as output:
+            while block := file.read(_BLOCK):
+                output.write(block)
+                context.check()
+    except SpoolFull as error:
+        raise DownloadFailed(
+            f"{final.parent} has no room for {final.name}.", "Free some space there, or name another with -o."
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,9 @@ def choose(context: Context) -> Outcome:
     run = context.run
     if run.kind == "restore":
         request = restore_request(run)
-        if OUTPUT not in run.request:
+        if OUTPUT in run.request:
+            _check_output(Path(run.request[OUTPUT]))
+        else:
             target = target_of(context.adapters, request.target, run.database)
             check_allowed(request, target)
             with targets.maintenance(target) as connection:
@@ -107,6 +110,15 @@ def choose(context: Context) -> Outcome:
             "fetched_bytes": size,
         }
     )
+
+
+def _check_output(path: Path) -> None:
+    """Raises ConfigError for a directory that cannot be made or written to, before hours of downloading."""
+    there = path if path.exists() else path.parent
+    if not there.is_dir():
+        raise ConfigError(f"{there} is no directory.", "Make it, or name another with -o.")
+    if not os.access(there, os.W_OK | os.X_OK, effective_ids=True):
+        raise ConfigError(f"There is no right to write to {there}.", "Name another directory with -o.")
 
 
 def _is_done(run: Run, connection: Connection) -> bool:

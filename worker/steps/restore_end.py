@@ -16,7 +16,7 @@ log = logging.getLogger("pgfleet.restore")
 
 
 def record(context: Context) -> Outcome:
-    """An evidence record beside the manifest: who asked for what, when, how long, the checks, the outcome.
+    """An evidence record beside the backup: who asked for what, when, how long, the checks, the outcome.
 
     A worker that may only read the destination leaves the record to the ledger.
     """
@@ -25,7 +25,7 @@ def record(context: Context) -> Outcome:
         (dict(step.result) for step in steps if step.name == "restore.choose" and step.state == "done"), {}
     )
     destination = chosen.get("destination")
-    if destination is None or not chosen.get("managed") or run.request.get("dry_run"):
+    if destination is None or run.request.get("dry_run"):
         return Outcome({"written": False})
     kept = run.data.get("restore", {})
     evidence = {

@@ -67,16 +67,16 @@ def _ensure_readable(context: Context, alias: str, key: str) -> None:
 def _preallocate(path: Path, size: int) -> None:
     """Full size from the start, so that a disk that is too small says so now."""
     partial = path.with_name(f"{path.name}.partial")
-    with partial.open("wb") as file:
-        try:
+    try:
+        with partial.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, max(1, size))
-        except OSError as error:
-            partial.unlink()
-            raise DownloadFailed(
-                f"The spool has no room for {path.name}: {error.strerror}.",
-                "Free some space there, or set PGFLEET_SPOOL to a larger disk.",
-            ) from error
-        file.truncate(size)
+            file.truncate(size)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise DownloadFailed(
+            f"The spool has no room for {path.name}: {error.strerror}.",
+            "Free some space there, or set PGFLEET_SPOOL to a larger disk.",
+        ) from error
     durable_rename(partial, path)
 
 

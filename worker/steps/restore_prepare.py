@@ -18,7 +18,7 @@ from worker.core.restore_plan import (
     space_needed,
     too_old,
 )
-from worker.core.statements import grantees
+from worker.core.statements import grantees, tablespaces
 from worker.core.toc import Selection, Toc
 from worker.core.versions import dotted
 from worker.errors import ConfigError, RestoreFailed
@@ -34,6 +34,8 @@ from worker.steps.restore_choose import check_allowed, manifest_of, restore_requ
 
 #: Connections beside the loading jobs: progress, maintenance, and one to spare.
 _OTHER_CONNECTIONS = 3
+#: Kinds of entries that say in which tablespace they are.
+_IN_TABLESPACES = ("DATABASE", "TABLE", "MATERIALIZED VIEW", "INDEX", "CONSTRAINT")
 
 
 @dataclass(frozen=True)
@@ -185,9 +187,8 @@ def _how(context: Context, scene: Scene) -> dict[str, Any]:
         )
         if wanted
     ]
-    used = scene.manifest.server.tablespaces if scene.manifest else ()
-    absent = [name for name in used if name not in facts.tablespaces]
-    if absent and not request.globals_:
+    absent = [name for name in _tablespaces(context, scene) if name not in facts.tablespaces]
+    if absent:  # --globals does not make them either: they need a directory on that server
         flags.append("--no-tablespaces")
         notes.append(
             f"{scene.target.alias} lacks the tablespaces {', '.join(absent)}: all goes to the default one."
@@ -200,6 +201,14 @@ def _how(context: Context, scene: Scene) -> dict[str, Any]:
         "source_server": dotted(scene.toc.server),
         "target_server": dotted(facts.version),
     }
+
+
+def _tablespaces(context: Context, scene: Scene) -> list[str]:
+    """Those that the source used, beside the default one; a backup without a manifest tells by its statements."""
+    if scene.manifest is not None:
+        return list(scene.manifest.server.tablespaces)
+    ids = [entry.id for entry in scene.toc.of(*_IN_TABLESPACES)]
+    return sorted(tablespaces(script_of(scene.tools, main_archive(context), ids, context.run_dir)))
 
 
 def _space(context: Context, scene: Scene) -> dict[str, Any]:

@@ -1,0 +1,29 @@
+"""What can be said of the deployment files without running them."""
+
+from __future__ import annotations
+
+import re
+
+from tests.deploy.engine import REPOSITORY
+
+COMPOSE = REPOSITORY / "compose"
+
+
+def test_the_example_explains_every_variable_and_no_other() -> None:
+    files = "".join((COMPOSE / name).read_text() for name in ("compose.yaml", "compose.local.yaml"))
+    used = set(re.findall(r"\$\{([A-Z][A-Z_0-9]+)", files)) | set(re.findall(r"^ +([A-Z][A-Z_0-9]+):$", files, re.M))
+    lines = (COMPOSE / ".env.example").read_text().splitlines()
+    shown = {match[1] for line in lines if (match := re.match(r"#?([A-Z][A-Z_0-9]+)=", line))}
+    assert shown == used
+
+
+def test_the_image_has_only_what_it_is_built_from() -> None:
+    ignored = (REPOSITORY / ".dockerignore").read_text().splitlines()
+    assert ignored[1] == "*", "everything is left out but for what is named"
+    assert not [line for line in ignored if line.startswith("!") and not (REPOSITORY / line[1:]).exists()]
+
+
+def test_the_dockerfile_can_be_built_from_mirrors() -> None:
+    text = (REPOSITORY / "Dockerfile").read_text()
+    assert not re.search(r"^# *syntax=", text, re.M)
+    assert not re.search(r"^FROM .*@sha256", text, re.M)
