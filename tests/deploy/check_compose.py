@@ -84,7 +84,9 @@ def test_flower_wants_its_password(trial: Trial) -> None:
     with pytest.raises(urllib.error.HTTPError, match="401"):
         urllib.request.urlopen(url, timeout=10)
     login = base64.b64encode(f"pgfleet:{trial.secret('flower_password')}".encode()).decode()
-    with urllib.request.urlopen(urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})) as page:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers={"Authorization": f"Basic {login}"})
+    ) as page:
         assert page.status == 200
 
 
@@ -114,8 +116,12 @@ def test_no_secret_can_be_read_from_the_engine(trial: Trial) -> None:
     secrets = {name: trial.secret(name) for name in ("db_password", "s3_secret_key", "broker_password")}
     secrets |= {name: trial.secret(name) for name in ("ledger_password", "flower_password", "drill_password")}
     for service in trial.services():
-        told = json.dumps(trial.container(service)) + docker("logs", trial.name(service)) + docker("top", trial.name(service))
-        shown = [name for name, value in secrets.items() if value in told]
+        told = (
+            json.dumps(trial.container(service))
+            + docker("logs", trial.name(service))
+            + docker("top", trial.name(service))
+        )
+        shown = [one for one, value in secrets.items() if value in told]
         assert not shown, service
     assert "POSTGRES_PASSWORD_FILE" in json.dumps(trial.container("ledger"))
     assert not [name for name, value in secrets.items() if value in docker("history", "--no-trunc", IMAGE)]
@@ -131,7 +137,9 @@ def test_every_service_has_only_the_secrets_that_it_needs(trial: Trial) -> None:
     assert have["flower"] == {"broker_url", "flower_password"}
     assert "trial.asc" in docker("exec", trial.name("restore"), "ls", "/etc/pgfleet/private-keys")
     for service in set(OURS) - {"restore"}:
-        assert docker("exec", trial.name(service), "ls", "/etc/pgfleet/private-keys", ok=False).startswith("2 ")
+        assert docker("exec", trial.name(service), "ls", "/etc/pgfleet/private-keys", ok=False).startswith(
+            "2 "
+        )
 
 
 def test_every_container_is_locked_down(trial: Trial) -> None:
@@ -142,7 +150,7 @@ def test_every_container_is_locked_down(trial: Trial) -> None:
         assert not host["CapAdd"]
         assert host["SecurityOpt"] == ["no-new-privileges:true"]
         assert host["RestartPolicy"]["Name"] == "unless-stopped"
-        assert host["Memory"] and host["NanoCpus"] and host["MemoryReservation"]
+        assert all((host["Memory"], host["NanoCpus"], host["MemoryReservation"]))
         assert "0" not in trial.container(service)["Config"]["User"].split(":")
 
 
@@ -170,7 +178,20 @@ def test_two_hosts_share_the_broker(trial: Trial) -> None:
         mounts = [f"--volume={trial.directory}/secrets/{name}:/run/secrets/{name}:ro" for name in names]
         kept = ("PGFLEET_", "S3_", "DB_N", "BACKUP_DIR", "GPG_R")
         env = [f"--env={one}" for one in trial.container("verify")["Config"]["Env"] if one.startswith(kept)]
-        docker("run", "--detach", "--name", far, "--network", site, *mounts, *env, IMAGE, "worker", "-Q", "verify")
+        docker(
+            "run",
+            "--detach",
+            "--name",
+            far,
+            "--network",
+            site,
+            *mounts,
+            *env,
+            IMAGE,
+            "worker",
+            "-Q",
+            "verify",
+        )
         shown = json.loads(trial.pgfleet("backup", "--json"))
         assert shown["state"] == "verified"
         assert shown["run_id"] in docker("logs", far), "the other host had no part in it"
@@ -182,7 +203,9 @@ def test_two_hosts_share_the_broker(trial: Trial) -> None:
 
 
 def _finished(trial: Trial, kind: str) -> bool:
-    return any(run["kind"] == kind and run["state"] not in ("queued", "running") for run in trial.asked("runs"))
+    return any(
+        run["kind"] == kind and run["state"] not in ("queued", "running") for run in trial.asked("runs")
+    )
 
 
 def _state(trial: Trial, run: str) -> str:

@@ -11,7 +11,9 @@ COMPOSE = REPOSITORY / "compose"
 
 def test_the_example_explains_every_variable_and_no_other() -> None:
     files = "".join((COMPOSE / name).read_text() for name in ("compose.yaml", "compose.local.yaml"))
-    used = set(re.findall(r"\$\{([A-Z][A-Z_0-9]+)", files)) | set(re.findall(r"^ +([A-Z][A-Z_0-9]+):$", files, re.M))
+    used = set(re.findall(r"\$\{([A-Z][A-Z_0-9]+)", files)) | set(
+        re.findall(r"^ +([A-Z][A-Z_0-9]+):$", files, re.M)
+    )
     lines = (COMPOSE / ".env.example").read_text().splitlines()
     shown = {match[1] for line in lines if (match := re.match(r"#?([A-Z][A-Z_0-9]+)=", line))}
     assert shown == used

@@ -12,7 +12,14 @@ from tests.deploy.engine import BASE, IMAGE, REPOSITORY, docker, inspect, run
 
 pytestmark = pytest.mark.usefixtures("image")
 LARGEST = 350_000_000
-_LOCKED = ("run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--network=none")
+_LOCKED = (
+    "run",
+    "--rm",
+    "--read-only",
+    "--cap-drop=ALL",
+    "--security-opt=no-new-privileges",
+    "--network=none",
+)
 
 
 def test_it_is_small() -> None:
@@ -29,10 +36,13 @@ def test_it_runs_as_1000_with_a_read_only_root() -> None:
 def test_what_is_run_cannot_be_changed() -> None:
     search = (
         "find / -xdev ! -type l -writable ! -path '/proc/*' ! -path '/dev/*' "
-        "| grep -vE '^/(tmp|var/tmp|run/lock|var/lib/pgfleet(/reports)?|var/spool/pgfleet|var/backups/postgres)$' || true"
+        "| grep -vE '^/(tmp|var/tmp|run/lock|var/lib/pgfleet(/reports)?|var/spool/pgfleet|var/backups/postgres)$' "
+        "|| true"
     )
     assert docker("run", "--rm", IMAGE, "sh", "-c", search) == ""
-    assert "/tmp\n" in docker("run", "--rm", IMAGE, "find", "/", "-maxdepth", "1", "-writable"), "find sees nothing"
+    assert "/tmp\n" in docker("run", "--rm", IMAGE, "find", "/", "-maxdepth", "1", "-writable"), (
+        "find sees nothing"
+    )
 
 
 def test_it_has_the_programs_and_not_the_extras() -> None:

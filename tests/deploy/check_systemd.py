@@ -35,8 +35,14 @@ def units(tmp_path: Path) -> Path:
 
 
 def test_the_repository_shows_what_is_installed() -> None:
-    shown = {path.name: path.read_text() for path in (REPOSITORY / "systemd").iterdir() if path.name != "README.md"}
-    made = {Path(file.path).name: file.content for file in rendered(PROGRAMS) if file.path.startswith("etc/systemd")}
+    shown = {
+        path.name: path.read_text() for path in (REPOSITORY / "systemd").iterdir() if path.name != "README.md"
+    }
+    made = {
+        Path(file.path).name: file.content
+        for file in rendered(PROGRAMS)
+        if file.path.startswith("etc/systemd")
+    }
     assert shown == made, "renew it: pgfleet install systemd --root DIR --bin /opt/pgfleet/bin"
 
 
@@ -53,9 +59,9 @@ def test_systemd_accepts_them_and_little_is_exposed(units: Path) -> None:
     folder = units / "etc/systemd/system"
     for name in ("worker", "failed"):
         shutil.copy(folder / f"pgfleet-{name}@.service", folder / f"pgfleet-{name}@dump.service")
-    said = run("systemd-analyze", "verify", "--man=no", *folder.glob("*.timer"), *folder.glob("*[!@].service"), ok=False)
-    assert said == "0 "
-    for unit in folder.glob("*[!@].service"):
+    services = sorted(folder.glob("*[!@].service"))
+    assert run("systemd-analyze", "verify", "--man=no", *folder.glob("*.timer"), *services, ok=False) == "0 "
+    for unit in services:
         told = run("systemd-analyze", "security", "--offline=true", unit, ok=False)
         level = re.search(r"Overall exposure level for \S+: ([0-9.]+)", told)
         assert level, told
@@ -69,6 +75,10 @@ def test_a_unit_with_a_mistake_is_noticed(units: Path) -> None:
     assert "one-shot" in run("systemd-analyze", "verify", "--man=no", unit, ok=False)
 
 
+_DATABASE = 'createuser --superuser pgfleet; createdb -O pgfleet shop; psql -qd shop -c "CREATE TABLE t AS TABLE pg_am"'
+_SOON = "[Timer]\nOnCalendar=\nOnCalendar=*:*:0/5\nRandomizedDelaySec=0\nAccuracySec=1\n"
+
+
 class Machine:
     def __init__(self) -> None:
         self.name = f"pgfleet-test-{secrets.token_hex(3)}"
@@ -79,6 +89,20 @@ class Machine:
     def sh(self, script: str, ok: bool = True) -> str:
         return docker("exec", self.name, "bash", "-euo", "pipefail", "-c", script, ok=ok)
 
+    def is_up(self) -> bool:
+        return (
+            "starting" not in (state := self.sh("systemctl is-system-running", ok=False))
+            and "offline" not in state
+        )
+
+    def journal(self, unit: str) -> str:
+        return self.sh(f"journalctl --no-pager --lines=60 --output=cat --unit='{unit}'")
+
+    def succeeded(self, unit: str) -> bool:
+        """It has run, and to a good end."""
+        told = self.sh(f"systemctl show --property=Result,ExecMainExitTimestampMonotonic {unit}.service")
+        return "Result=success" in told and "ExecMainExitTimestampMonotonic=0\n" not in told
+
     def remove(self) -> None:
         docker("rm", "--force", "--volumes", self.name, ok=False)
 
@@ -88,10 +112,11 @@ def machine(image: None) -> Iterator[Machine]:
     docker("build", "--quiet", "--tag", MACHINE, REPOSITORY / "tests/deploy/images/systemd")
     machine = Machine()
     try:
-        until(lambda: machine.sh("systemctl is-system-running", ok=False).split()[1:2] in (["running"], ["degraded"]), 60,
-              "systemd did not start")  # fmt: skip
+        until(machine.is_up, 60, "systemd did not start")
         machine.sh("pgfleet install systemd")
-        machine.sh("chmod 0755 /etc/pgfleet; rm -rf /var/lib/pgfleet /var/spool/pgfleet /var/backups/postgres")
+        machine.sh(
+            "chmod 0755 /etc/pgfleet; rm -rf /var/lib/pgfleet /var/spool/pgfleet /var/backups/postgres"
+        )
         machine.sh("systemd-sysusers; systemd-tmpfiles --create; systemctl daemon-reload")
         machine.sh(f"cat >/etc/pgfleet/pgfleet.env <<'E'\n{_SETTINGS}E")
         machine.sh(
@@ -99,10 +124,10 @@ def machine(image: None) -> Iterator[Machine]:
             "--passphrase '' --quick-generate-key machine@pgfleet.example default default 1y; "
             "gpg --batch --armor --export >/etc/pgfleet/keys/machine.asc; gpgconf --kill all"
         )
-        machine.sh("systemctl start postgresql; for i in $(seq 50); do pg_isready -q && break; sleep .2; done")
-        machine.sh("setpriv --reuid=postgres --regid=postgres --clear-groups bash -c '"
-                   'createuser --superuser pgfleet; createdb -O pgfleet shop; psql -qd shop -c "CREATE TABLE t AS SELECT 1 AS a"'
-                   "'")  # fmt: skip
+        machine.sh(
+            "systemctl start postgresql; for i in $(seq 50); do pg_isready -q && break; sleep .2; done"
+        )
+        machine.sh(f"setpriv --reuid=postgres --regid=postgres --clear-groups bash -c '{_DATABASE}'")
         yield machine
     finally:
         machine.remove()
@@ -110,22 +135,43 @@ def machine(image: None) -> Iterator[Machine]:
 
 def test_the_timers_fire_and_back_up(machine: Machine) -> None:
     for name in ("backup", "cleanup"):
-        machine.sh(
-            f"mkdir -p /etc/systemd/system/pgfleet-{name}.timer.d; printf '[Timer]\\nOnCalendar=\\nOnCalendar=*:*:0/5\\n"
-            f"RandomizedDelaySec=0\\nAccuracySec=1\\n' >/etc/systemd/system/pgfleet-{name}.timer.d/soon.conf"
-        )
+        folder = f"/etc/systemd/system/pgfleet-{name}.timer.d"
+        machine.sh(f"mkdir -p {folder}; cat >{folder}/soon.conf <<'E'\n{_SOON}E")
     machine.sh("systemctl daemon-reload; systemctl start pgfleet-backup.timer")
-    until(lambda: machine.sh("ls /var/backups/postgres/*.manifest.json", ok=False).startswith("0 "), 120,
-          machine.sh("journalctl --no-pager -n 40 -u pgfleet-backup", ok=False))  # fmt: skip
+    manifests = "ls /var/backups/postgres/*.manifest.json"
+    until(
+        lambda: machine.sh(manifests, ok=False).startswith("0 "),
+        120,
+        lambda: machine.journal("pgfleet-backup"),
+    )
     machine.sh("systemctl stop pgfleet-backup.timer; systemctl start pgfleet-cleanup.timer")
-    finished = "systemctl show -P ExecMainExitTimestampMonotonic -P Result pgfleet-cleanup.service"
-    until(lambda: machine.sh(finished).split()[-1] != "0" or machine.sh(finished).split()[0] != "0", 60, "no cleanup")
-    assert "success" in machine.sh(finished)
+    until(lambda: machine.succeeded("pgfleet-cleanup"), 90, lambda: machine.journal("pgfleet-cleanup"))
+    machine.sh("systemctl stop pgfleet-cleanup.timer")
     assert machine.sh("stat -c %U:%a /var/backups/postgres").strip() == "pgfleet:750"
 
 
+def test_a_drill_in_its_sandbox_proves_the_backup(machine: Machine) -> None:
+    """With a throwaway server of its own, under the system call filter."""
+    machine.sh("systemctl start pgfleet-backup.service")
+    private = "/etc/pgfleet/private-keys"
+    machine.sh(
+        f"install -d -m 0700 -o pgfleet {private}; export GNUPGHOME=/root/gnupg; gpg --batch --armor "
+        f"--export-secret-keys >{private}/machine.asc; gpgconf --kill all; chown pgfleet {private}/machine.asc; "
+        f"echo PGFLEET_GPG_PRIVATE_KEYS_DIR={private} >/etc/pgfleet/pgfleet-drill.env"
+    )
+    assert machine.sh("systemctl start pgfleet-drill.service", ok=False) == "0 ", machine.journal(
+        "pgfleet-drill"
+    )
+
+
 def test_a_failure_is_told(machine: Machine) -> None:
-    machine.sh("echo wrong >/etc/pgfleet/secrets/DB_PASSWORD; echo DB_NAME=nothing >/etc/pgfleet/pgfleet-backup.env")
+    machine.sh(
+        "echo wrong >/etc/pgfleet/secrets/DB_PASSWORD; echo DB_NAME=none >/etc/pgfleet/pgfleet-backup.env"
+    )
     assert machine.sh("systemctl start pgfleet-backup.service", ok=False).startswith("1 ")
-    told = "journalctl --no-pager -o cat -u 'pgfleet-failed@*'"
-    until(lambda: "pgfleet-backup.service failed on" in machine.sh(told, ok=False), 20, machine.sh(told, ok=False))
+    failed = "pgfleet-failed@*"
+    until(
+        lambda: "pgfleet-backup.service failed on" in machine.journal(failed),
+        20,
+        lambda: machine.journal(failed),
+    )

@@ -14,11 +14,18 @@ REPOSITORY = Path(__file__).parents[2]
 IMAGE = "pgfleet-test/pgfleet"
 BASE = "python:3.12-slim-bookworm"
 #: What compose.yaml calls them → where ours is built. Under names of their own: somebody may have the real ones.
-STAND_INS = {"POSTGRES_IMAGE": "postgres", "DRILL_IMAGE": "postgres", "BROKER_IMAGE": "valkey", "S3_IMAGE": "s3"}
+STAND_INS = {
+    "POSTGRES_IMAGE": "postgres",
+    "DRILL_IMAGE": "postgres",
+    "BROKER_IMAGE": "valkey",
+    "S3_IMAGE": "s3",
+}
 IMAGES = {"IMAGE": IMAGE, **{variable: f"pgfleet-test/{name}" for variable, name in STAND_INS.items()}}
 
 
-def run(*argv: str | Path, env: Mapping[str, str] | None = None, ok: bool = True, seconds: float = 600) -> str:
+def run(
+    *argv: str | Path, env: Mapping[str, str] | None = None, ok: bool = True, seconds: float = 600
+) -> str:
     """Its output. With `ok` a failure is a failed test that shows what the program said."""
     done = subprocess.run(
         [str(word) for word in argv], capture_output=True, text=True, timeout=seconds, env=env, check=False
@@ -38,7 +45,9 @@ def inspect(what: str) -> dict[str, Any]:
 
 def require_engine() -> None:
     """Not a skip: what cannot be checked here fails here."""
-    assert shutil.which("docker"), "There is no docker here; these checks need an engine with buildx and compose."
+    assert shutil.which("docker"), (
+        "There is no docker here; these checks need an engine with buildx and compose."
+    )
     run("docker", "info", seconds=30)
     docker("compose", "version")
 
@@ -61,8 +70,8 @@ def build_stand_ins(scratch: Path) -> None:
         docker("build", "--quiet", "--build-context", programs, "--tag", f"pgfleet-test/{name}", source)
 
 
-def until(what: Callable[[], object], seconds: float, told: str) -> None:
+def until(what: Callable[[], object], seconds: float, told: Callable[[], str] | str) -> None:
     deadline = time.monotonic() + seconds
     while not what():
-        assert time.monotonic() < deadline, told
+        assert time.monotonic() < deadline, told() if callable(told) else told
         time.sleep(0.3)

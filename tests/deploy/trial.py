@@ -20,7 +20,9 @@ _HURRY = {"PGFLEET_LEASE_SECONDS": "8s", "PGFLEET_RECONCILE_SECONDS": "3s"}
 class Trial:
     def __init__(self, scratch: Path) -> None:
         self.directory = scratch / "compose"
-        shutil.copytree(REPOSITORY / "compose", self.directory, ignore=shutil.ignore_patterns("secrets", ".env"))
+        shutil.copytree(
+            REPOSITORY / "compose", self.directory, ignore=shutil.ignore_patterns("secrets", ".env")
+        )
         sample = scratch / "worker/local/sample.sql"
         sample.parent.mkdir(parents=True)
         shutil.copy(REPOSITORY / "worker/local/sample.sql", sample)
@@ -32,7 +34,9 @@ class Trial:
     def compose(self, *argv: str, ok: bool = True) -> str:
         given = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
         env = {**given, **self.settings, "COMPOSE_PROJECT_NAME": self.project}
-        return run("docker", "compose", "--project-directory", self.directory, *self._files(), *argv, env=env, ok=ok)
+        return run(
+            "docker", "compose", "--project-directory", self.directory, *self._files(), *argv, env=env, ok=ok
+        )
 
     def _files(self) -> list[str]:
         return [word if word == "-f" else str(self.directory / word) for word in _FILES]
@@ -62,4 +66,6 @@ class Trial:
         self.compose("down", "--volumes", "--timeout", "2", "--remove-orphans", ok=False)
 
     def sql(self, database: str, query: str) -> str:
-        return docker("exec", self.name("sample-db"), "psql", "-U", "shop", "-d", database, "-Atc", query).strip()
+        return docker(
+            "exec", self.name("sample-db"), "psql", "-U", "shop", "-d", database, "-Atc", query
+        ).strip()

@@ -50,10 +50,10 @@ def adapters(directory: Path, *, database: str = "", **more: str) -> Adapters:
     return Adapters(load(environment(directory, database=database, **more)))
 
 
-def waiting(here: Adapters, kind: RunKind = "backup") -> Run:
-    """A run that nobody has begun."""
-    new = NewRun(kind, "goimg", {"databases": ["goimg"], "destinations": ["near"]}, "a test")
-    run, _ = here.ledger.create_run(new, flows.first(new))
+def waiting(adapters: Adapters, kind: RunKind = "backup", here: str = "") -> Run:
+    """A run that nobody has begun; `here`: of this one process."""
+    new = NewRun(kind, "goimg", {"databases": ["goimg"], "destinations": ["near"]}, "a test", here=here)
+    run, _ = adapters.ledger.create_run(new, flows.first(new))
     return run
 
 

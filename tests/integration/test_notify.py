@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import uuid
 from collections.abc import Iterator
@@ -14,8 +16,10 @@ import pytest
 
 from tests.integration import monitoring_scene as scene
 from tests.services import wait_until
+from worker import here as here_mode
 from worker import reconcile, runner
 from worker.ledger.outcomes import RunEnd
+from worker.owner import me
 from worker.steps.context import Adapters
 
 PING = "/ping/secret-uuid"
@@ -207,3 +211,28 @@ def test_old_news_is_not_pinged(pinged: Adapters, listener: Listener) -> None:
     scene.end(pinged, "failed")
     reconcile.tell(pinged)
     assert listener.pings == ["/fail"], "a success of before must not hide a failure"
+
+
+def test_a_run_here_tells_by_itself(tmp_path: Path, listener: Listener) -> None:
+    told = scene.adapters(
+        tmp_path,
+        database='host = "127.0.0.1"\nport = 1',
+        PGFLEET_NOTIFY_URLS=f"json://{listener.address}/message",
+        PGFLEET_MAX_ATTEMPTS="1",
+    )
+    run = here_mode.work(told, scene.waiting(told, here=me()).id)
+    assert run.state == "failed"
+    (message,) = listener.messages
+    assert message["title"] == "pgfleet: backup of goimg failed"
+
+
+def test_a_digest(tmp_path: Path, listener: Listener) -> None:
+    scene.back_up(scene.adapters(tmp_path), 5)
+    env = scene.environment(tmp_path, PGFLEET_NOTIFY_URLS=f"json://{listener.address}/message")
+    argv = [sys.executable, "-m", "worker", "status", "--send"]
+    done = subprocess.run(argv, env=env, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 1, done.stderr
+    (message,) = listener.messages
+    assert message["title"] == "pgfleet: needs attention"
+    assert "can be restored now" in message["message"]
+    assert "\x1b" not in message["message"]

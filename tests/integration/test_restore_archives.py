@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from tests.restore_scene import Scene, content_of, libpq, tables
-from worker import here
+from worker import here, runner
+from worker.cli import cli, place
 from worker.errors import ObjectArchived
+from worker.ledger.model import Run
 from worker.local.postgres import Postgres
 from worker.owner import me
+from worker.steps.context import Adapters
 from worker.storage.directory import DirectoryStore
 from worker.submit import submit
 
@@ -90,13 +94,19 @@ class Cold(DirectoryStore):
         return super().read(key, offset, length)
 
 
-def test_an_archived_copy_is_thawed_first(scene: Scene) -> None:
-    adapters = scene.adapters()
+def cold(adapters: Adapters) -> tuple[Cold, Run]:
+    """A restore of what is in cold storage, asked for."""
     store = Cold(adapters.destination("near"))
     store.asked, store.looks = [], {}
     adapters._stores["near"] = store
     request = {"target": "there", "as_name": "thawed", "destination": "near"}
     (run,) = submit(adapters, "restore", request, requested_by="test", here=me())
+    return store, run
+
+
+def test_an_archived_copy_is_thawed_first(scene: Scene) -> None:
+    adapters = scene.adapters()
+    store, run = cold(adapters)
     ended = here.work(adapters, run.id)
     assert ended.state == "succeeded", ended.error
     assert {(days, tier) for _, days, tier in store.asked} == {(7, "Standard")}
@@ -105,3 +115,19 @@ def test_an_archived_copy_is_thawed_first(scene: Scene) -> None:
     assert thaw.attempts == 1, "waiting is no attempt"
     assert re.search(r"ready about \d{4}-\d\d-\d\dT\d\d:\d\d", thaw.data["waiting_for"])
     assert content_of(scene.target, "thawed") == content_of(scene.source, "split")
+
+
+def test_runs_say_until_about_when_a_thaw_takes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapters = scene.adapters(PGFLEET_RECONCILE_SECONDS="60")
+    _, run = cold(adapters)
+    while hints := adapters.ledger.take_due(resend_after=0):
+        for hint in hints:
+            assert runner.perform(adapters, hint.run_id, hint.step_id) is None
+    monkeypatch.setattr(place, "adapters", lambda: adapters)
+    for command in (["runs"], ["run", "show", run.id]):
+        shown = CliRunner().invoke(cli, command)
+        assert shown.exit_code == 0, shown.output
+        about = r"is being thawed in near \(Standard\), ready about \d{4}-\d\d-\d\dT\d\d:\d\d"
+        assert len(re.findall(rf"^{run.id} restore.thaw: .*{about}", shown.output, re.MULTILINE)) == 2
+    assert adapters.ledger.cancel(run.id, "test")
+    assert "ready about" not in CliRunner().invoke(cli, ["runs"]).output

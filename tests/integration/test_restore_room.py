@@ -154,7 +154,7 @@ def test_a_tablespace_that_the_target_lacks(
             assert done.returncode == 0, done.stderr
         result = away.restored(as_name="back")
         assert result["managed"] is managed
-        assert ["there lacks the tablespaces Fast one: all goes to the default one."] == result["notes"]
+        assert result["notes"] == ["there lacks the tablespaces Fast one: all goes to the default one."]
         assert content_of(away.target, "back") == content_of(scene.source, "roomy")
         with connect(away.target, "back") as connection:
             placed = connection.execute("SELECT reltablespace FROM pg_class WHERE relname = 'placed'")

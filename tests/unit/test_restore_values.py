@@ -155,6 +155,16 @@ def test_a_database_gets_another_name_and_nothing_else_changes() -> None:
     assert statements.grantees(SCRIPT) == {'a "b"', "other"}
 
 
+def test_tablespaces() -> None:
+    script = """CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = 'UTF8' TABLESPACE = "one ""1""";
+SET default_tablespace = '';
+CREATE TABLE t (x text DEFAULT 'SET default_tablespace = no;');
+SET default_tablespace = two;
+CREATE INDEX ON t (x);
+"""
+    assert statements.tablespaces(script) == {'one "1"', "two"}
+
+
 @given(
     st.text(st.characters(exclude_characters="\0", codec="utf-8"), max_size=40),
     st.text(min_size=1, max_size=20),

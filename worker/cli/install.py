@@ -112,5 +112,6 @@ def _write(path: Path, file: File) -> None:
             opened.write(file.content)
     except OSError as error:
         raise ConfigError(
-            f"{path} cannot be written: {error.strerror}.", "Run it as root, or name another place with --root."
+            f"{path} cannot be written: {error.strerror}.",
+            "Run it as root, or name another place with --root.",
         ) from error

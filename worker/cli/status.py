@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 from collections.abc import Iterator
@@ -14,8 +15,11 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from worker import notify
 from worker.cli import place, render
+from worker.config.model import Settings
 from worker.core import human
+from worker.errors import ConfigError
 from worker.ledger.model import Run
 from worker.metrics.readings import Readings
 from worker.status import CRITICAL, OK, UNKNOWN, WARNING, OfDatabase, Status, status
@@ -44,7 +48,10 @@ _COPY_STYLES = {"proven": "bold green", "verified": "green", "damaged": "bold re
 @click.command("status")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--watch", is_flag=True, help="Keep it on the screen and up to date (ctrl-C ends it).")
-def show_status(as_json: bool, watch: bool) -> int:
+@click.option(
+    "--send", is_flag=True, help="Send it to PGFLEET_NOTIFY_URLS: a digest, daily or weekly by cron."
+)
+def show_status(as_json: bool, watch: bool, send: bool) -> int:
     """Can I restore right now? How long would it take? What is wrong, and what to do?
 
     Exit codes: 0 all is well, 1 something needs attention, 2 a database cannot be restored, is overdue or has
@@ -56,11 +63,25 @@ def show_status(as_json: bool, watch: bool) -> int:
     readings = Readings(settings, max_age=_LIST_SECONDS)
     readings.read(_PATIENCE_SECONDS)
     found = status(readings)
+    if send:
+        _send(settings, found)
     if as_json:
         click.echo(json.dumps(_as_json(found)))
     else:
         render.console().print(_picture(found))
     return found.exit_code
+
+
+def _send(settings: Settings, found: Status) -> None:
+    if not settings.notify_urls:
+        raise ConfigError(
+            "Nobody is named to send it to.", "Set PGFLEET_NOTIFY_URLS to one or more Apprise URLs."
+        )
+    console = Console(width=100, no_color=True, file=io.StringIO())
+    console.print(_picture(found))
+    assert isinstance(console.file, io.StringIO)
+    text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+    notify.send(settings, f"pgfleet: {_VERDICTS[found.exit_code].plain.removeprefix('● ')}", text)
 
 
 def _watch(readings: Readings) -> int:

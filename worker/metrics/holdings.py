@@ -59,7 +59,11 @@ class Holding:
 
     def read_share(self, destination: str, days: int, now: datetime) -> float | None:
         """The share of its bytes there that was read back within `days` days; None where nothing can be compared."""
-        copies = [copy for copy in self.copies(destination) if copy.manifest is not None and copy.size]
+        copies = [
+            copy
+            for copy in self.copies(destination)
+            if copy.manifest is not None and copy.size and copy.state != "damaged"
+        ]
         read = sum(copy.size * _read_share(copy, now - timedelta(days=days)) for copy in copies)
         return read / sum(copy.size for copy in copies) if copies else None
 
