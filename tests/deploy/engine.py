@@ -38,6 +38,10 @@ def docker(*argv: str | Path, ok: bool = True) -> str:
     return run("docker", *argv, ok=ok)
 
 
+def logs(container: str) -> str:
+    return docker("logs", container, ok=False)
+
+
 def inspect(what: str) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(docker("inspect", what))[0]
     return found

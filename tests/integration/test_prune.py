@@ -366,6 +366,8 @@ def test_two_destinations(tmp_path: Path, bucket: Bucket) -> None:
     assert (run.state, run.error["exit_code"]) == ("failed", 1)
     assert "far does not answer" in run.error["message"]
     assert here.plan(run)["near", victim][1] == "only_good_copy"
+    dry = here.run(dry_run=True)
+    assert (dry.state, dry.error["message"]) == ("failed", "far does not answer."), "half a plan says so"
     here.put_in_place("far", far)
     assert here.run(force=True).state == "succeeded"
     assert backups_in(near) == backups_in(far) == expected(range(1, 14))

@@ -120,7 +120,7 @@ def test_an_archived_copy_is_thawed_first(scene: Scene) -> None:
 def test_runs_say_until_about_when_a_thaw_takes(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     adapters = scene.adapters(PGFLEET_RECONCILE_SECONDS="60")
     _, run = cold(adapters)
-    while hints := adapters.ledger.take_due(resend_after=0):
+    while hints := adapters.ledger.take_due(run_id=run.id, here=me(), resend_after=0):
         for hint in hints:
             assert runner.perform(adapters, hint.run_id, hint.step_id) is None
     monkeypatch.setattr(place, "adapters", lambda: adapters)

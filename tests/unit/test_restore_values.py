@@ -156,12 +156,12 @@ def test_a_database_gets_another_name_and_nothing_else_changes() -> None:
 
 
 def test_tablespaces() -> None:
-    script = """CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = 'UTF8' TABLESPACE = "one ""1""";
-SET default_tablespace = '';
+    script = '''CREATE DATABASE a WITH TEMPLATE = template0 ENCODING = 'UTF8' TABLESPACE = "one ""1""";
+SET default_tablespace = \'\';
 CREATE TABLE t (x text DEFAULT 'SET default_tablespace = no;');
 SET default_tablespace = two;
 CREATE INDEX ON t (x);
-"""
+'''
     assert statements.tablespaces(script) == {'one "1"', "two"}
 
 

@@ -34,6 +34,7 @@ COMMANDS = {
     "run": ("runs", "run"),
     "cancel": ("runs", "cancel"),
     "status": ("status", "show_status"),
+    "web": ("web", "web"),
     "exporter": ("exporter", "exporter"),
     "config": ("config", "config"),
     "doctor": ("doctor", "doctor"),

@@ -231,7 +231,10 @@ def _lines(found: Status) -> Table:
             _takes(one) if one.restore_seconds is not None else Text("?", "yellow"),
             render.age(one.proven_at, found.at),
             Text.assemble(
-                *((f"{alias} ", _COPY_STYLES.get(state, "yellow")) for alias, state in one.copies.items())
+                *(
+                    (f"{alias} {state}  ", _COPY_STYLES.get(state, "yellow"))
+                    for alias, state in one.copies.items()
+                )
             ),
         )
     return table

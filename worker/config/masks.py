@@ -52,6 +52,7 @@ def secrets(settings: Settings) -> Iterator[str]:
     servers = [*settings.databases.values(), *settings.targets.values()]
     plain = [
         settings.flower_password,
+        settings.web_password,
         *(server.password for server in servers),
         *(destination.secret_key for destination in settings.destinations.values()),
     ]

@@ -257,6 +257,10 @@ class Settings(Strict):
     """Whom to tell about failures (Apprise URLs)."""
     metrics_seconds: Seconds = Field(300, gt=0)
     """How old what the exporter tells of the destinations may be: it lists them that often, if it is asked."""
+    web_user: str = "pgfleet"
+    """User of the web page."""
+    web_password: SecretStr | None = None
+    """Its password; without one the page is for this host alone."""
     flower_user: str = "pgfleet"
     """User of the Flower page."""
     flower_password: SecretStr | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -84,8 +84,7 @@ def plan(context: Context) -> Outcome:
         "locking": [] if alarm else [alias for alias in reached if settings.destinations[alias].object_lock],
     }
     if request.dry_run:
-        totals = plan_text.totals(rows)
-        return Outcome(result, end="succeeded", run_result={"dry_run": True, "destinations": totals})
+        return _dry_run(result)
     every = [copy.verdict for copy in found.copies]
     if too_large(every, settings.cleanup_max_fraction) and not request.force:
         message, hint = plan_text.too_large_message(
@@ -100,6 +99,15 @@ def plan(context: Context) -> Outcome:
         }
         return Outcome(result, end="failed", run_result={"destinations": plan_text.totals(rows)}, error=error)
     return Outcome(result | {"goes_on": True}, _removals(found, wanted, database.retention.minimum))
+
+
+def _dry_run(result: dict[str, Any]) -> Outcome:
+    """The end of a run that only shows its plan; failed when it could not see every destination."""
+    shown = {"dry_run": True, "destinations": plan_text.totals(result["plan"])}
+    for message, hint in result["failures"].values():
+        error = {"type": "CleanupFailed", "message": message, "hint": hint, "exit_code": 1}
+        return Outcome(result, end="failed", run_result=shown, error=error)
+    return Outcome(result, end="succeeded", run_result=shown)
 
 
 def _removals(found: Survey, wanted: Sequence[Judged], minimum: int) -> Iterator[dict[str, Any]]:
@@ -135,7 +143,7 @@ def survey(
     now: datetime,
     *,
     clock_jumped: bool = False,
-    check: Any = lambda: None,
+    check: Callable[[], None] = lambda: None,
 ) -> Survey:
     """Every copy of `database` and its verdict at `now`. `check` raises when the work has to end.
 

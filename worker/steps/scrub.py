@@ -16,6 +16,7 @@ from worker.catalog import Catalog, Entry, Record
 from worker.core import keys, scrub
 from worker.core.backup import Manifest
 from worker.errors import CopyDamaged, ObjectArchived, ObjectMissing, StorageError
+from worker.ledger.model import RunState
 from worker.steps.context import Context, Outcome
 from worker.steps.inventory import list_all
 from worker.steps.prune import was_sealed
@@ -266,7 +267,7 @@ def conclude(context: Context) -> Outcome:
         if step.state == "failed" and step.error:
             errors.append(dict(step.error))
     damaged = [error for error in errors if error.get("type") == "CopyDamaged"]
-    state: Any = "damaged" if damaged else "failed" if errors else "succeeded"
+    state: RunState = "damaged" if damaged else "failed" if errors else "succeeded"
     error = next(iter(damaged or errors), None)
     return Outcome({}, end=state, run_result={"destinations": destinations}, error=error)
 
