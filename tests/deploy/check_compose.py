@@ -45,6 +45,28 @@ def test_a_restore_brings_it_back(trial: Trial) -> None:
     assert trial.sql("shop_again", count) == trial.sql("shop", count) != "0"
 
 
+def test_one_container_needs_no_fleet(trial: Trial) -> None:
+    places = ("/tmp", "/var/lib/pgfleet", "/var/spool/pgfleet", "/var/backups/postgres")
+    settings = {
+        "DB_HOST": "sample-db",
+        "DB_NAME": "shop",
+        "DB_USER": "shop",
+        "DB_PASSWORD_FILE": "/run/secrets/db_password",
+        "GPG_RECIPIENT": "trial@pgfleet.example",
+        "PGFLEET_GPG_KEYS_DIR": "/etc/pgfleet/keys",
+    }
+    shown = docker(
+        *("run", "--rm", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
+        *(f"--tmpfs={place}:uid=1000,gid=1000,mode=0700" for place in places),
+        *(f"--env={name}={value}" for name, value in settings.items()),
+        f"--volume={trial.directory}/secrets/db_password:/run/secrets/db_password:ro",
+        f"--volume={trial.project}_trial-keys:/etc/pgfleet/keys:ro",
+        f"--network={trial.project}_database",
+        *(IMAGE, "backup", "--here", "--json"),
+    )
+    assert json.loads(shown)["state"] == "verified"
+
+
 def test_nobody_needs_more_than_is_allowed(trial: Trial) -> None:
     for service in (*OURS, "broker", "ledger", "drill-db"):
         found = trial.container(service)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.engine import REPOSITORY, docker, run, until
-from worker.cli.install import rendered
+from worker.cli.install import rendered, systemd
+from worker.errors import ConfigError
 
 PGFLEET = (sys.executable, "-m", "worker")
 PROGRAMS = Path("/opt/pgfleet/bin")
@@ -52,6 +53,12 @@ def test_settings_that_are_there_are_kept(units: Path) -> None:
     settings.write_text("DB_NAME=mine\n")
     run(*PGFLEET, "install", "systemd", "--root", units, "--bin", PROGRAMS)
     assert settings.read_text() == "DB_NAME=mine\n"
+
+
+def test_programs_that_services_cannot_see_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/root/venv/bin/python")
+    with pytest.raises(ConfigError, match="not allowed to see"):
+        systemd.main(["--root", "/nowhere"], standalone_mode=False)
 
 
 def test_systemd_accepts_them_and_little_is_exposed(units: Path) -> None:

@@ -148,3 +148,12 @@ def named(here: Adapters, backup: str) -> Run:
     assert claim is not None
     here.ledger.set_run(claim, backup_id=backup)
     return run
+
+
+def lose_before(here: Adapters) -> None:
+    """Neither destination can be listed, and none of them ever held anything."""
+    for alias in ("near", "far"):
+        path = here.destination(alias).path
+        assert path is not None
+        path.mkdir(parents=True, exist_ok=True)
+        lose(here, alias)

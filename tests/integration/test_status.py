@@ -138,8 +138,7 @@ def test_workers_are_missed_only_where_there_is_a_fleet(here: Adapters) -> None:
     here.ledger.beat(WorkerInfo("w1", "h", ("dump", "control"), "abcd1234", "0", 0.0))
     reconcile.reconcile(here)
     found = look(here)
-    assert "No worker takes queue verify." in told(found)
-    assert "No worker takes queue dump." not in told(found)
+    assert "No worker takes queue verify or restore." in told(found)
     assert "reconcile" not in told(found)
     assert "reconcile does not run" in told(look(here, minutes=6))
 

@@ -177,12 +177,10 @@ def _of_activity(activity: Activity, now: datetime) -> Iterator[Problem]:
     yield from _of_runs(activity)
     if not _has_fleet(activity):
         return
-    for queue in QUEUES:
-        if not activity.workers_of(queue):
-            what = f"No worker takes queue {queue}."
-            yield Problem(
-                "warning", what, "Start one.", f"celery -A worker.app worker -Q {queue} -n {queue}@%h"
-            )
+    untaken = [queue for queue in QUEUES if not activity.workers_of(queue)]
+    if untaken:
+        what = f"No worker takes queue {' or '.join(untaken)}."
+        yield Problem("warning", what, "Start one.", f"celery -A worker.app worker -Q {','.join(untaken)}")
     ticked = activity.reconciled_at
     # A fleet that has just started has not ticked yet.
     silent_since = ticked or min((run.created_at for run in activity.recent), default=None)

@@ -8,7 +8,7 @@ from typing import Any
 from psycopg.sql import SQL, Identifier
 
 from worker.config.model import Target
-from worker.core.restore_plan import client_for, missing_extensions, missing_owners, space_needed, too_old
+from worker.core.restore_plan import missing_extensions, missing_owners, space_needed, too_old
 from worker.core.statements import grantees
 from worker.core.toc import Toc
 from worker.core.versions import dotted
@@ -17,9 +17,8 @@ from worker.owner import me
 from worker.postgres import replace, restored, targets, throwaway
 from worker.postgres.restore import read_toc, script_of
 from worker.postgres.targets import TargetFacts
-from worker.postgres.tools import discover
 from worker.steps.context import Adapters, Context, Later, Outcome
-from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools
+from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools, tools_for
 from worker.steps.restore_choose import manifest_of
 from worker.steps.restore_globals import restore_globals
 from worker.steps.restore_load import load_archives
@@ -60,7 +59,7 @@ def provision(context: Context) -> Outcome:
     with targets.maintenance(target) as connection:
         facts = targets.facts(connection)
     _check(context, target, facts, toc)
-    tools = client_for(facts.version, toc.client, discover(tuple(context.settings.pg_bin)))
+    tools = tools_for(context, facts.version, toc)
     name = database_name(context.run.id)
     plan: Plan = {
         "target": target.alias,

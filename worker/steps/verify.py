@@ -118,6 +118,6 @@ def attest(context: Context) -> Outcome:
         raise CopyDamaged(
             f"The copy of {backup} in {destination} is damaged: {first['object']}: {first['problem']}"
             + (f" (and {len(problems) - 1} more)." if len(problems) > 1 else "."),
-            f"`pgfleet show {backup}` lists the other copies; take a new backup now.",
+            f"`pgfleet repair {backup}` replaces it from a good copy; without one, take a new backup now.",
         )
     return Outcome({"ok": True, "size": data["size"], "parts": parts})
