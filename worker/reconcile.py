@@ -46,8 +46,8 @@ def reconcile(adapters: Adapters) -> list[Hint]:
                 logger.info(part.__name__, extra={"action": part.__name__, "count": changed})
         except PgfleetError as error:
             logger.error(error.message, extra={"action": part.__name__, "hint": error.hint})
-    hints = adapters.ledger.take_due(limit=200)
     adapters.ledger.beat(WorkerInfo(RECONCILE, socket.gethostname(), (), "", __version__, 0.0))
+    hints = adapters.ledger.take_due(limit=200)
     logger.debug(
         "reconciled", extra={"action": "reconcile", "hints": len(hints), "seconds": time.monotonic() - began}
     )
