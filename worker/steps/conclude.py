@@ -48,7 +48,9 @@ def _copy(context: Context, destination: str) -> Copy:
                 "error": None,
             }
     failed = (
-        step.error for step in context.ledger.steps(context.run.id, branch=destination) if step.state == "failed"
+        step.error
+        for step in context.ledger.steps(context.run.id, branch=destination)
+        if step.state == "failed"
     )
     error = dict(next((error for error in failed if error), {}))
     state = "damaged" if error.get("type") == "CopyDamaged" else "failed"

@@ -42,7 +42,14 @@ class ObjectStore(Protocol):
     name: str  # the destination's alias
 
     def put(
-        self, key: str, body: bytes | BinaryIO, *, size: int, sha256: str, if_absent: bool = False, storage_class: str = ""
+        self,
+        key: str,
+        body: bytes | BinaryIO,
+        *,
+        size: int,
+        sha256: str,
+        if_absent: bool = False,
+        storage_class: str = "",
     ) -> None:
         """Store a whole object, durable and readable on return; `sha256` (hex) is checked by the store where it can.
 
