@@ -18,7 +18,7 @@ def size(bytes_: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """The two leading units: ``duration(95)`` is ``"1 min 35 s"``; below 10 s one decimal."""
+    """One or two leading units: ``duration(95)`` is ``"1 min 35 s"``; below 10 s one decimal."""
     if seconds < 0:
         return "-" + duration(-seconds)
     if seconds < 9.95:
@@ -27,12 +27,16 @@ def duration(seconds: float) -> str:
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
+        return _two(whole // 60, "min", whole % 60, "s")
     minutes = round(seconds / 60)
     if minutes < 24 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
+        return _two(minutes // 60, "h", minutes % 60, "min")
     hours = round(seconds / 3600)
-    return f"{hours // 24} d {hours % 24} h"
+    return _two(hours // 24, "d", hours % 24, "h")
+
+
+def _two(large: int, unit: str, small: int, smaller: str) -> str:
+    return f"{large} {unit} {small} {smaller}" if small else f"{large} {unit}"
 
 
 def rate(bytes_: float, seconds: float) -> str:
