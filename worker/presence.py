@@ -11,7 +11,7 @@ from typing import Any
 
 from celery import Celery, bootsteps, signals
 
-from worker import __version__, reconcile, tasks
+from worker import __version__, log, reconcile, tasks
 from worker.config.model import Settings
 from worker.errors import ConfigError, EncryptionFailed, PgfleetError
 from worker.ledger.model import WorkerInfo
@@ -35,8 +35,19 @@ def configure(settings: Settings) -> None:
 
 
 def connect(app: Celery) -> None:
+    signals.setup_logging.connect(_setup_logging)
     signals.celeryd_after_setup.connect(_after_setup)
     app.steps["worker"].add(Presence)
+
+
+def _setup_logging(loglevel: int | None = None, **_: Any) -> None:
+    """Our format for every line; Celery's own set-up would hide our events below its default level, WARNING."""
+    assert _Process.settings is not None
+    asked = loglevel if loglevel not in (None, logging.WARNING) else None
+    level = logging.getLevelName(asked) if asked is not None else _Process.settings.log_level
+    log.setup(_Process.settings.log_format, level)
+    for chatter in ("celery.worker.strategy", "celery.app.trace"):  # each task is told of by the runner
+        logging.getLogger(chatter).setLevel(logging.DEBUG if level == "DEBUG" else logging.WARNING)
 
 
 def _after_setup(sender: str, instance: Any, **_: Any) -> None:

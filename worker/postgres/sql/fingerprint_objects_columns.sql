@@ -26,7 +26,9 @@ SELECT 'column' AS kind, format('%s.%I', c.table_name, c.attname) AS identity,
                                                      WHEN 'x' THEN 'extended' ELSE 'main' END END,
            CASE c.attcompression WHEN 'p' THEN 'compression pglz' WHEN 'l' THEN 'compression lz4' END,
            CASE WHEN c.stattarget <> '-1' THEN 'statistics ' || c.stattarget END,
-           'with (' || array_to_string(c.attoptions, ', ') || ')',
+           -- pg_attver: a stamp that some minor releases keep there by themselves; no user sets it, no dump carries it
+           'with (' || (SELECT string_agg(o, ', ' ORDER BY n) FROM unnest(c.attoptions) WITH ORDINALITY AS u (o, n)
+                        WHERE NOT starts_with(o, 'pg_attver=')) || ')',
            'options (' || array_to_string(c.attfdwoptions, ', ') || ')') AS definition,
        c.nspname::text AS nsp, c.relname::text AS rel
 FROM col c
