@@ -28,6 +28,17 @@ def _start_time(pid: int) -> str | None:
     return None if fields[0] in "ZX" else fields[19]
 
 
+def _hidden(pid: int) -> bool:
+    """/proc may hide the processes of other users (ProtectProc=invisible); kill(2) does not."""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except ProcessLookupError:
+        return False
+    return False
+
+
 def me() -> str:
     """The name of the calling process."""
     pid = os.getpid()
@@ -40,6 +51,7 @@ def is_dead(owner: str) -> bool:
         boot, namespace, pid, start = owner.split("/")
         if (boot, namespace) != (_boot_id(), _pid_namespace()):
             return False
-        return _start_time(int(pid)) != start
+        found = _start_time(int(pid))
+        return found != start and (found is not None or not _hidden(int(pid)))
     except (ValueError, OSError):
         return False

@@ -38,6 +38,7 @@ def reconcile(adapters: Adapters) -> list[Hint]:
         rewind_lost,
         fail_overdue,
         catch_up,
+        repair_damaged,
         tell,
     )
     for part in parts:
@@ -113,7 +114,7 @@ def catch_up(adapters: Adapters) -> int:
     """
     ledger, now = adapters.ledger, datetime.now(UTC)
     since = now.timestamp() - CATCH_UP_SECONDS
-    ended = ledger.runs(kind="backup", states=("failed", "verified"), since=since, limit=1000)
+    ended = ledger.runs(kind="backup", states=("failed", "verified", "damaged"), since=since, limit=1000)
     owed = {(run.backup_id, alias): run for run in ended for alias in _missed(adapters, run)}
     if not owed:
         return 0
@@ -196,6 +197,8 @@ def _sweep_from_here(adapters: Adapters, run: Run) -> None:
 
 
 def _rewind(adapters: Adapters, run: Run) -> bool:
+    if run.kind == "restore" and any(s.attempts for s in adapters.ledger.steps(run.id, name="restore.swap")):
+        return False  # the names may have changed; what is left to do needs no spool
     kept = flows.rewound(run.kind)
     with log.context(run=run.id, database=run.database):
         why = f"no worker mounts spool {run.spool_id} any more"

@@ -20,7 +20,7 @@ from typing import Any
 
 from worker import flows, log
 from worker.config.model import Settings
-from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
+from worker.errors import Busy, LeaseLost, PgfleetError
 from worker.ledger import Ledger, RunEnd
 from worker.ledger.model import Claim
 from worker.notify import ping
@@ -237,12 +237,14 @@ class Heartbeat:
         context, lease = self._context, self._context.claim.lease_seconds
         valid_until = time.monotonic() + lease
         while not self._ended.wait(min(lease / 4, 2.0)):  # often: it carries the progress
+            asked = time.monotonic()
             try:
                 ours = context.ledger.heartbeat(
                     context.claim, bytes_done=context.bytes_done, bytes_total=context.bytes_total
                 )
-                valid_until = time.monotonic() + lease
-            except LedgerUnavailable:
+                valid_until = asked + lease
+            except Exception:
+                logger.warning("no heartbeat", exc_info=True, extra={"action": "heartbeat"})
                 ours = time.monotonic() < valid_until  # somebody else may have it after that
             if not ours:
                 context.stop.set()

@@ -12,7 +12,7 @@ def _backup(_: Result) -> list[NewStep]:
     return [
         NewStep("backup.dump", queue="dump"),
         NewStep("backup.conclude", needs="*"),
-        NewStep("backup.sweep", queue="spool", always=True, max_attempts=3),
+        NewStep("backup.sweep", queue="spool", always=True, max_attempts=5),
     ]
 
 

@@ -42,7 +42,8 @@ def rewind(
         runs.end(conn, run_id, RunEnd("failed", error=error))
         return False
     present = (steps.c.run_id == run_id, steps.c.generation == run.generation)
-    data = {**run.data, "rewinds": [*run.data.get("rewinds", []), why]}
+    given_up = [*run.data.get("given_up", []), *filter(None, [run.backup_id])]
+    data = {**run.data, "rewinds": [*run.data.get("rewinds", []), why], "given_up": given_up}
     fresh = {"generation": run.generation + 1, "spool_id": None, "backup_id": None, "data": data}
     conn.execute(update(runs_table).where(runs_table.c.id == run_id).values(fresh))
     conn.execute(update(steps).where(*present).values(state="void"))

@@ -33,11 +33,12 @@ def dump(context: Context) -> Outcome:
 
     What cannot work is refused before the dump: destinations, keys, client tools, room on the spool.
     """
-    database, directory = context.database, _fresh(context.run_dir)
+    database = context.database
     _check_destinations(context)
     keys = recipients(context.adapters, database)
     name = f"pgfleet {context.run.id}"
     with held_snapshot(database, application_name=name) as snapshot:
+        directory = _fresh(context.run_dir)  # under the lock: nobody else's dump writes there now
         tools = client_for(database, snapshot.facts.version, context.settings.pg_bin)
         context.set_run(
             backup_id=backup_id(database.alias, snapshot.taken_at), spool_id=context.adapters.spool.id

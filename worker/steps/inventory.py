@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from worker.catalog import Entry
 from worker.core.requests import LATEST, OfOneBackup
 from worker.errors import BackupNotFound, ConfigError, PgfleetError
+from worker.ledger.model import RunKind
 from worker.steps.context import Adapters
 
 
@@ -51,17 +52,16 @@ def list_all(
 
 
 def _in_progress(adapters: Adapters) -> list[str]:
-    """Backups that were never sealed, or not yet; none when the ledger is away, as on the day of the disaster."""
-    unsealed = ("queued", "running", "failed", "cancelled")
+    """Every backup that the ledger knows: without a manifest it is none of a stranger's, but never sealed.
+
+    None when the ledger is away, as on the day of the disaster.
+    """
     try:
-        runs = [
-            run
-            for kind in ("backup", "copy")
-            for run in adapters.ledger.runs(kind=kind, states=unsealed, limit=200)
-        ]
+        runs = [run for kind in _WRITING for run in adapters.ledger.runs(kind=kind, limit=10_000)]
     except PgfleetError:
         return []
-    return [run.backup_id for run in runs if run.backup_id]
+    given_up = [backup for run in runs for backup in run.data.get("given_up", ())]
+    return [*(run.backup_id for run in runs if run.backup_id), *given_up]
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ def choose(
     raise _nothing(wanted, listed, failures)
 
 
+_WRITING: tuple[RunKind, ...] = ("backup", "copy")
 _USABLE = ("verified", "unverified", "unmanaged")
 _COLD = ("GLACIER", "DEEP_ARCHIVE")
 

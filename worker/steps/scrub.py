@@ -189,7 +189,10 @@ def attest(context: Context) -> Outcome:
         size[backup] = size.get(backup, 0) + result["bytes"]
     for backup in sorted({*problems, *read}):
         context.check()
-        _write(context, catalog, backup, problems.get(backup, []), read.get(backup, {}), size.get(backup, 0))
+        found = problems.get(backup, [])
+        if not _write(context, catalog, backup, found, read.get(backup, {}), size.get(backup, 0)):
+            problems.pop(backup, None)  # removed by a cleanup meanwhile: nothing is damaged
+    context.note(damaged=sorted(problems))
     if problems:
         raise _damaged(destination, problems)
     parts = sum(len(numbers) for found in read.values() for numbers in found.values())
@@ -212,15 +215,15 @@ def _write(
     problems: list[Problem],
     read: dict[str, list[int]],
     size: int,
-) -> None:
-    """One record a copy; none when nothing new is known about one that was damaged before."""
+) -> bool:
+    """One record a copy; none when nothing new is known about one that was damaged before. False: it is gone."""
     entry = catalog.entry(backup)
-    if entry is None:  # removed by a cleanup meanwhile
-        return
+    if entry is None:
+        return False
     records, now = catalog.evidence(backup), datetime.now(UTC)
     last = next((one for one in reversed(records) if one.get("kind") in ("verify", "scrub")), None)
     if problems and last is not None and last.get("ok") is False and not read:
-        return
+        return True
     known, everything_at = _reads(records)
     merged = scrub.merged(known, read, now)
     artifacts = entry.manifest.artifacts if entry.manifest is not None else ()
@@ -238,6 +241,7 @@ def _write(
             "read": merged,
         },
     )
+    return True
 
 
 def _still_wrong(last: Record | None, read: dict[str, list[int]]) -> bool:
@@ -273,9 +277,5 @@ def conclude(context: Context) -> Outcome:
 
 
 def _damaged_ids(context: Context, destination: str) -> list[str]:
-    (planned,) = context.ledger.steps(context.run.id, name="scrub.plan", branch=destination)
-    found = set(planned.result["problems"])
-    for step in context.ledger.steps(context.run.id, name="scrub.part", branch=destination):
-        if step.state == "done" and not step.result["ok"]:
-            found.add(step.data["backup_id"])
-    return sorted(found)
+    attested = context.ledger.steps(context.run.id, name="scrub.attest", branch=destination)
+    return sorted(backup for step in attested for backup in step.data.get("damaged", ()))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker.core import keys
-from worker.errors import ConfigError
+from worker.errors import ConfigError, StorageError
 from worker.steps.context import Context, Outcome
 from worker.storage import ObjectStore
 
@@ -14,14 +14,19 @@ def sweep_run(context: Context) -> Outcome:
     if context.run.spool_id in (None, spool.id):
         spool.remove(context.run.id)
     aborted = deleted = 0
+    failed: StorageError | None = None
     for destination, backups in _touched(context).items():
         try:
             store = context.adapters.store(destination)
+            for backup in backups:
+                aborted += _abort_uploads(store, backup)
+                deleted += _delete_unsealed(store, backup)
         except ConfigError:
             continue  # the destination has left the configuration, and its credentials with it
-        for backup in backups:
-            aborted += _abort_uploads(store, backup)
-            deleted += _delete_unsealed(store, backup)
+        except StorageError as error:
+            failed = failed if failed is not None and failed.retryable else error
+    if failed is not None:
+        raise failed
     return Outcome({"aborted": aborted, "deleted": deleted})
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 from worker.config.model import Destination
 from worker.core import parts
 from worker.core.backup import Artifact, Manifest, Part, backup_type, parse_id
-from worker.errors import ObjectMissing, StorageError, UploadGone
+from worker.errors import ObjectExists, ObjectMissing, StorageError, UploadGone
 from worker.ledger.model import Step
 from worker.steps.context import Context, Outcome
 from worker.steps.facts import FACTS, recovery_commands
@@ -24,6 +24,7 @@ from worker.storage import ObjectStore, StoredPart
 from worker.storage.slice import FileSlice
 
 _BLOCK = 1024 * 1024
+_ROTTEN = "Check the spool's disk, then start the backup again."
 
 
 def upload(context: Context) -> Outcome:
@@ -37,15 +38,63 @@ def upload(context: Context) -> Outcome:
     plan = parts.plan(size, context.settings.part_size)
     outcome = {"object": key, "size": size, "part_size": plan.part_size}
     if len(plan) == 1:
-        context.progress(0, size)
+        _put_whole(context, store, destination, artifact)
+        return Outcome({**outcome, "upload_id": None, "sha256": artifact["sha256"], "bytes": size})
+    hashes = _part_hashes(context, context.run_dir / key, plan, artifact["sha256"])
+    upload_id = data.get("upload_id")
+    if upload_id is None:
+        _refuse_strangers(store, key)
+        upload_id = open_upload(context, store, destination, key)
+    arrived = {part.number: part for part in store.list_parts(key, upload_id)}
+    return Outcome(
+        {**outcome, "upload_id": upload_id, "parts": len(plan)}, _part_steps(plan, arrived, hashes)
+    )
+
+
+def _put_whole(
+    context: Context, store: ObjectStore, destination: Destination, artifact: Mapping[str, Any]
+) -> None:
+    """Never over something else: a name that is taken holds these very bytes, or the copy fails."""
+    key, size, sha256 = artifact["name"], artifact["size"], artifact["sha256"]
+    context.progress(0, size)
+    try:
         with FileSlice(context.run_dir / key, 0, size) as body:
             cold = storage_class(context, destination)
-            store.put(key, body, size=size, sha256=artifact["sha256"], storage_class=cold)
-        context.progress(size)
-        return Outcome({**outcome, "upload_id": None, "sha256": artifact["sha256"], "bytes": size})
-    upload_id = data.get("upload_id") or open_upload(context, store, destination, key)
-    arrived = {part.number: part for part in store.list_parts(key, upload_id)}
-    return Outcome({**outcome, "upload_id": upload_id, "parts": len(plan)}, _part_steps(plan, arrived))
+            store.put(key, body, size=size, sha256=sha256, if_absent=True, storage_class=cold)
+    except ObjectExists:  # of a killed attempt of ours, or a stranger's
+        with store.read(key) as stored:
+            digest = hashlib.sha256()
+            while block := stored.read(_BLOCK):
+                digest.update(block)
+                context.check()
+        if digest.hexdigest() != sha256:
+            raise
+    context.progress(size)
+
+
+def _refuse_strangers(store: ObjectStore, key: str) -> None:
+    """Ours is completed only after its upload's id was recorded: what is there before is somebody else's."""
+    if any(info.key == key for info in store.list(key)):
+        raise ObjectExists(
+            f"{store.name} has {key} already, and not from this run.",
+            "Two fleets write the same database to the same place: give each a prefix of its own.",
+        )
+
+
+def _part_hashes(context: Context, path: Path, plan: parts.PartPlan, wanted: str) -> list[str]:
+    """The SHA-256 of every part, of a file that as a whole is still what was encrypted. Raises StorageError."""
+    whole, found = hashlib.sha256(), []
+    for number in plan.numbers():
+        one = hashlib.sha256()
+        with FileSlice(path, *plan.range(number)) as body:
+            while block := body.read(_BLOCK):
+                whole.update(block)
+                one.update(block)
+                context.check()
+        found.append(one.hexdigest())
+    if whole.hexdigest() != wanted:
+        raise StorageError(f"{path.name} on the spool is not what was encrypted any more.", _ROTTEN)
+    return found
 
 
 def open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
@@ -56,10 +105,13 @@ def open_upload(context: Context, store: ObjectStore, destination: Destination, 
     return upload_id
 
 
-def _part_steps(plan: parts.PartPlan, arrived: Mapping[int, StoredPart]) -> Iterator[dict[str, Any]]:
+def _part_steps(
+    plan: parts.PartPlan, arrived: Mapping[int, StoredPart], hashes: Sequence[str]
+) -> Iterator[dict[str, Any]]:
     for number in plan.numbers():
         part = arrived.get(number)
-        yield {"number": number} | ({"arrived": _stored(part)} if part is not None else {})
+        step = {"number": number, "sha256": hashes[number - 1]}
+        yield step | ({"arrived": _stored(part)} if part is not None else {})
 
 
 def _stored(part: StoredPart) -> dict[str, Any]:
@@ -74,6 +126,8 @@ def upload_part(context: Context) -> Outcome:
     offset, length = parts.PartPlan(data["size"], data["part_size"]).range(number)
     path = context.run_dir / key
     sha256 = _hash(context, path, offset, length)
+    if sha256 != data["sha256"]:
+        raise StorageError(f"Part {number} of {key} has changed on the spool.", _ROTTEN)
     context.progress(0, length)
     stored = data.get("arrived") or (
         _arrived(store, key, upload_id, number) if context.step.attempts > 1 else None
