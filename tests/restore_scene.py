@@ -23,6 +23,8 @@ from worker.steps.context import Adapters
 from worker.submit import after_restore, insert, submit
 
 ROLE, QUOTED = "zoo_role", 'Zoo "quoted" röle'
+#: Databases that fixtures of the whole session make on the servers of these tests.
+SHARED = {"sample_template", "ledger"}
 ZOO = (Path(__file__).parent / "data" / "restore_zoo.sql").read_text()
 _OWN_WORDS = re.compile(
     r"^(--.*|\\(connect|encoding|(un)?restrict) .*|SET [a-z_]+ = .*|SELECT pg_catalog.set_config.*|\s*)$"
@@ -41,6 +43,10 @@ class Scene:
     more: str = ""  # settings of the database
     changes: Mapping[str, str] = field(default_factory=dict)
     fingerprint: str = "off"  # a restore needs none
+    _others: set[str] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._others = SHARED | (self._all_databases() - {self.database})
 
     def settings(self, **changes: str) -> Settings:
         """Destinations `near` and `far`; target `there`, whose live database has the source's name."""
@@ -124,7 +130,10 @@ path = "{self.root}/far"
         return here.work(adapters, run.id)
 
     def databases(self) -> set[str]:
-        """Of the target, without those that every server has."""
+        """Of the target, without those that every server has, and those that are another test's."""
+        return self._all_databases() - self._others
+
+    def _all_databases(self) -> set[str]:
         with self.target.connect() as connection:
             found = connection.execute(
                 "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres'"

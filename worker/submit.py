@@ -149,7 +149,7 @@ def _cleanup_run(adapters: Adapters, database: str, request: CleanupRequest, who
 
 def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: str, **local: str) -> NewRun:
     """`local`: what only this machine's own command line may say (restore_choose.FILE and OUTPUT)."""
-    database = request.database or _database_of(adapters, request.backup)
+    database = request.database or database_of(adapters, request.backup)
     if restore_choose.OUTPUT not in local:
         target = restore_choose.target_of(adapters, request.target, database)
         restore_choose.check_allowed(request, target)
@@ -159,12 +159,13 @@ def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: st
 
 
 def _drill_run(adapters: Adapters, request: DrillRequest, who: str, here: str) -> NewRun:
-    database = request.database or _database_of(adapters, request.backup)
+    database = request.database or database_of(adapters, request.backup)
     key = request.idempotency_key and f"drill:{database}:{request.idempotency_key}"
     return NewRun("drill", database, {**request.to_payload(), "requested_by": who}, who, key, here=here)
 
 
-def _database_of(adapters: Adapters, backup: str) -> str:
+def database_of(adapters: Adapters, backup: str) -> str:
+    """Whose backup that is, by its id; of `latest` the only one that is configured. Raises ConfigError."""
     return only_database(adapters) if backup in LATEST else parse_id(backup)[0]
 
 

@@ -264,6 +264,30 @@ def test_amcheck_finds_an_index_that_is_wrong(postgres_of: PostgresOf) -> None:
     assert extension is None
 
 
+def test_amcheck_in_spite_of_the_database(postgres_of: PostgresOf) -> None:
+    """Its own timeouts and event triggers; one that is always enabled keeps amcheck away, and fails nothing."""
+    server, name = postgres_of(17), f"hindered_{secrets.token_hex(3)}"
+    server.createdb(name)
+    with server.connect(name) as connection:
+        connection.execute(
+            f"""CREATE TABLE t (a int PRIMARY KEY);
+            CREATE FUNCTION no() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no DDL here'; END$$;
+            CREATE EVENT TRIGGER no ON ddl_command_start EXECUTE FUNCTION no();
+            ALTER DATABASE {name} SET default_transaction_read_only = on;
+            ALTER DATABASE {name} SET statement_timeout = 500;
+            ALTER DATABASE {name} SET transaction_timeout = 500""".encode()
+        )
+    with server.connect(name) as connection:
+        soundness.unhindered(connection)
+        assert connection.execute("SHOW statement_timeout").fetchone() == ("0",)
+        assert connection.execute("SHOW transaction_timeout").fetchone() == ("0",)
+        checks, why = soundness.indexes(connection, _nobody)
+        assert (len(checks), why) == (2, "")
+        connection.execute("ALTER EVENT TRIGGER no ENABLE ALWAYS")
+        assert soundness.indexes(connection, _nobody) == ([], "amcheck could not be made: no DDL here.")
+    server.dropdb(name)
+
+
 def test_questions(database: Database) -> None:
     asked = [
         Question("a", "> 0", "SELECT 1"),

@@ -43,7 +43,8 @@ def peak_growth(act: Callable[[], object]) -> float:
 
 
 def test_the_measure_of_memory_sees_a_list() -> None:
-    assert peak_growth(lambda: list(parts(100_000))) > 25
+    # Four times as many: a process that has run many tests has free memory to reuse.
+    assert peak_growth(lambda: list(parts(400_000))) > 25
     assert peak_growth(lambda: sum(1 for _ in parts(100_000))) < 5
 
 

@@ -477,3 +477,10 @@ def test_forget_an_unmanaged_backup(store: Watched, catalog: Catalog) -> None:
     put(store, f"{ID}.dump.gpg")
     catalog.forget(ID)
     assert catalog.entries() == []
+
+
+def test_the_newest_evidence_is_what_was_written_last_whatever_a_clock_says(catalog: Catalog) -> None:
+    fast, slow = datetime(2026, 11, 23, 12, 10, tzinfo=UTC), datetime(2026, 11, 23, 12, 5, tzinfo=UTC)
+    catalog.evidence_put("goimg-backup-20261123-020000", "verify", {"at": fast.isoformat(), "ok": True})
+    catalog.evidence_put("goimg-backup-20261123-020000", "scrub", {"at": slow.isoformat(), "ok": False})
+    assert [record["kind"] for record in catalog.evidence("goimg-backup-20261123-020000")] == ["verify", "scrub"]

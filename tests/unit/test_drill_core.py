@@ -127,3 +127,17 @@ def test_what_is_signed_is_all_but_the_signature() -> None:
     assert text == '{"a":[1,{"y":0.5,"z":1}],"b":"é"}'.encode()
     assert signed_text(json.loads(json.dumps(record))) == text
     assert signed_text(record | {"a": []}) != text
+
+
+@pytest.mark.parametrize(
+    ("compared", "differences", "control", "verdict"),
+    [
+        (True, False, True, "proven"),
+        (True, False, False, "could_not_run"),
+        (True, True, False, "refuted"),
+        (False, True, True, "could_not_run"),
+        (False, False, True, "could_not_run"),
+    ],
+)
+def test_a_verdict_needs_all_of_it(compared: bool, differences: bool, control: bool, verdict: str) -> None:
+    assert verdict_of(compared=compared, differences=differences, control=control) == verdict

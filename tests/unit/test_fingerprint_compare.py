@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from worker.core.backup import Gap
 from worker.core.compare import Comparison, compare, compare_table
 from worker.core.expected import Change, Restored, reason_for_object
 from worker.core.fingerprint import (
@@ -318,3 +319,35 @@ def test_a_restore_of_some_tables() -> None:
         ("column", "public.u.x"),
     ]
     assert [d.what for d in comparison.expected_changes] == ["public.t", "public.s", "a.v"]
+
+
+def test_values_of_settings_and_options_are_not_told() -> None:
+    before = {
+        "database": {"settings": "app.key=hunter2, jit=off"},
+        "foreign server": {"far": "wrapper w options host=a, passfile=hunter2"},
+    }
+    after = {
+        "database": {"settings": "app.key=hunter3, jit=off"},
+        "foreign server": {"far": "wrapper w options host=b, passfile=hunter2"},
+    }
+    comparison = compare(fingerprint(objects=before), fingerprint(objects=after))
+    told = found(comparison)
+    assert len(told) == 2
+    assert all(there != here and "hunter" not in there + here for _, _, there, here in told)
+    assert told[1][2].startswith("wrapper w options host (sha256 ")
+
+
+def test_what_a_standby_cannot_read() -> None:
+    """An unlogged table and its sequence: nothing of them in the dump, and empty in the copy."""
+    objects = {"sequence": {"public.s": "unlogged as integer"}}
+    gap = Gap(what="rows of public.t", why="an unlogged table cannot be read on a standby")
+    source = fingerprint(notes=(gap,), objects=objects)
+    copy = fingerprint(
+        tables=(table(rows=0),), sequences=(sequence((1, False), (1, False)),), objects=objects
+    )
+    assert compare(source, copy).matches
+    assert len(compare(source, copy).expected_changes) == 2
+    filled = copy.model_copy(update={"tables": (table(rows=1),)})
+    assert [one.what for one in compare(source, filled).differences] == ["public.t"]
+    logged = source.model_copy(update={"notes": (), "objects": {"sequence": {"public.s": "as integer"}}})
+    assert {one.kind for one in compare(logged, copy).differences} == {"table", "sequence value", "sequence"}

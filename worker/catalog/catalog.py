@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker.catalog.entry import Entry, Files, judge
@@ -19,6 +19,7 @@ from worker.errors import BackupNotFound, ObjectExists, ObjectMissing
 from worker.storage import ObjectInfo, ObjectStore
 
 _THREADS = 8
+_SKEW = timedelta(hours=1)  # between the clocks of workers; a record that is older is history
 
 
 class Catalog:
@@ -58,7 +59,7 @@ class Catalog:
 
         Raises ObjectExists for a second, different record of that kind and time.
         """
-        at = moment(record.get("at")) or datetime.now(UTC)
+        at = self._after_all(backup_id, kind, moment(record.get("at")) or datetime.now(UTC))
         whole = {**record, "format": 1, "kind": kind, "backup_id": backup_id, "at": at.isoformat()}
         body = (json.dumps(whole, indent=1) + "\n").encode()
         key = keys.evidence_key(backup_id, kind, at)
@@ -68,6 +69,19 @@ class Catalog:
             if load(self._store, key) != body:
                 raise
         return key
+
+    def _after_all(self, backup_id: str, kind: EvidenceKind, at: datetime) -> datetime:
+        """`at`, or a moment after the newest record that is there: the newest counts, and hosts' clocks differ."""
+        own = keys.evidence_key(backup_id, kind, at)
+        times = (
+            keys.evidence_time(info.key)
+            for name, info in self._of(backup_id)
+            if name.evidence and info.key != own
+        )
+        newest = max(filter(None, times), default=None)
+        if newest is None or not at < newest < at + _SKEW:
+            return at
+        return newest + timedelta(microseconds=1)
 
     def evidence(self, backup_id: str, kind: EvidenceKind | None = None) -> list[Record]:
         """The records of a backup, oldest first. One that cannot be read is left out, and logged."""

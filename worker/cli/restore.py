@@ -19,7 +19,7 @@ from worker.ledger.model import Run
 from worker.owner import me
 from worker.steps import restore_choose
 from worker.steps.context import Adapters
-from worker.submit import after_restore, insert, restore_locally, submit
+from worker.submit import after_restore, database_of, insert, restore_locally, submit
 
 _CONSEQUENCE = {
     "undo": "gives way to the one that its restore has kept; what was written since stays in a database beside it",
@@ -110,7 +110,7 @@ def _confirm(found: Adapters, payload: dict[str, Any]) -> None:
     """A replace asks a person to type the database's name. Without a terminal it needs --force."""
     if not payload.get("replace") or payload.get("force") or payload.get("dry_run"):
         return
-    database = payload.get("database") or next(iter(found.settings.databases), "")
+    database = payload.get("database") or database_of(found, payload["backup"])
     target = restore_choose.target_of(found, payload.get("target"), database)
     payload["confirm"] = _type_name(
         target.database or "", target.alias, "is replaced, and kept under another name; its sessions are cut"

@@ -18,7 +18,7 @@ from worker.cli import place
 from worker.cli.follow import follow
 from worker.core import human
 from worker.core.compare import Comparison
-from worker.core.drill import Check, Control, Phase, gates, rto
+from worker.core.drill import Check, Control, Phase, gates, rto, verdict_of
 from worker.core.fingerprint import Fingerprint
 from worker.durable import durable_write
 from worker.errors import (
@@ -178,7 +178,7 @@ class _Cycle:
         measured = rto(self._phases, self._database.rto_seconds)
         if error is None:
             error = _judged(comparison, differences, control, measured.seconds, self._database.rto_seconds)
-        verdict = "could_not_run" if compared is None else "refuted" if differences else "proven"
+        verdict = verdict_of(compared=compared is not None, differences=bool(differences), control=control.ok)
         encrypted = bool(self._database.recipients)
         copies = backup.result.get("copies", ()) if backup else ()
         taken = datetime.fromtimestamp(backup.started_at or 0, UTC) if backup else now
@@ -217,8 +217,7 @@ class _Cycle:
             },
             "control": control.model_dump(),
             "gates": [
-                gate.model_dump()
-                for gate in gates(verdict, encrypted, self._database.recipients, measured)  # type: ignore[arg-type]
+                gate.model_dump() for gate in gates(verdict, encrypted, self._database.recipients, measured)
             ],
             "notes": [f"Spool: {settings.spool}. The test database and its backup were deleted afterwards."],
             "pgfleet": __version__,

@@ -6,6 +6,8 @@ What differs is a difference, or an expected change with the reason why it says 
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
@@ -21,6 +23,11 @@ from worker.core.expected import (
 from worker.core.fingerprint import Fingerprint, Method, Position, SequenceFingerprint, TableFingerprint
 
 _ABSENT = "absent"
+#: Kinds with options or settings whose values may be secrets, as the first group leaves them.
+_OPTIONS = re.compile(r"(?P<head>(?:.*? )?)options (?P<list>.*)", re.DOTALL)
+_WITH_OPTIONS = frozenset(("foreign server", "foreign data wrapper", "foreign table", "column"))
+_NAME = re.compile(r"(?:^|, )([^\s=,]+)=")
+_STANDBY = "The source is a standby, which cannot read what is unlogged; so the dump has nothing of it."
 
 
 class Difference(Value):
@@ -123,6 +130,7 @@ def _incomparable(expected: Fingerprint, found: Fingerprint) -> Iterator[str]:
 def _tables(expected: Fingerprint, found: Fingerprint, restored: Restored) -> Iterator[Difference]:
     before = {(table.schema_name, table.name): table for table in expected.tables}
     after = {(table.schema_name, table.name): table for table in found.tables}
+    unread = {note.what for note in expected.notes if "unlogged" in note.why}
     for key, table in before.items():
         if key in after:
             yield from compare_table(table, after[key])
@@ -141,7 +149,9 @@ def _tables(expected: Fingerprint, found: Fingerprint, restored: Restored) -> It
             what=table.full_name,
             expected=_ABSENT,
             found=f"{table.rows} rows",
-            reason=reason_for_rows(table),
+            reason=_STANDBY
+            if not table.rows and f"rows of {table.full_name}" in unread
+            else reason_for_rows(table),
         )
 
 
@@ -165,8 +175,21 @@ def _sequences(expected: Fingerprint, found: Fingerprint, restored: Restored) ->
         )
     for key in after.keys() - before.keys():
         yield Difference(
-            kind="sequence value", what=".".join(key), expected=_ABSENT, found=_position(after[key])
+            kind="sequence value",
+            what=".".join(key),
+            expected=_ABSENT,
+            found=_position(after[key]),
+            reason=_STANDBY if not after[key].is_called and _unlogged(expected, ".".join(key)) else "",
         )
+
+
+def _unlogged(expected: Fingerprint, name: str) -> bool:
+    """Whether the source had this sequence, unlogged: only a standby defines one and does not read it."""
+    known = expected.objects.get("sequence", {})
+    return any(
+        identity.replace('"', "") == name and f"{definition} ".startswith("unlogged ")
+        for identity, definition in known.items()
+    )
 
 
 def _reason_for_position(sequence: SequenceFingerprint, found: Position) -> str:
@@ -227,10 +250,29 @@ def _objects(expected: Fingerprint, found: Fingerprint, restored: Restored) -> I
             yield Difference(
                 kind=kind,
                 what=identity,
-                expected=_ABSENT if there is None else there or "present",
-                found=_ABSENT if here is None else here or "present",
+                expected=_ABSENT if there is None else _shown(kind, identity, there) or "present",
+                found=_ABSENT if here is None else _shown(kind, identity, here) or "present",
                 reason=reason_for_object(change, restored),
             )
+
+
+def _shown(kind: str, identity: str, definition: str) -> str:
+    """Without the values of settings and options: they may be secrets, and this goes into reports."""
+    if kind == "database" and identity.split(" ")[0] == "settings":
+        return _digests(definition)
+    match = _OPTIONS.fullmatch(definition) if kind in _WITH_OPTIONS else None
+    return f"{match['head']}options {_digests(match['list'])}" if match else definition
+
+
+def _digests(listed: str) -> str:
+    """``a=1, b=2`` as each name with a short SHA-256 of its value."""
+    starts = list(_NAME.finditer(listed))
+    ends = [match.start() for match in starts[1:]] + [len(listed)]
+    values = [listed[match.end() : end] for match, end in zip(starts, ends, strict=True)]
+    return ", ".join(
+        f"{match[1]} (sha256 {hashlib.sha256(value.encode()).hexdigest()[:8]})"
+        for match, value in zip(starts, values, strict=True)
+    )
 
 
 def _compared(expected: Fingerprint, found: Fingerprint) -> Compared:

@@ -147,6 +147,13 @@ class Control(Value):
     skipped: str = ""
 
 
+def verdict_of(*, compared: bool, differences: bool, control: bool) -> Verdict:
+    """control: whether it passed; if not, that there is no difference means nothing."""
+    if compared and differences:
+        return "refuted"
+    return "proven" if compared and control else "could_not_run"
+
+
 class Check(Value):
     """One more thing that was looked at in the copy. kind: foreign key, trigger, index, table, question."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import NamedTuple
 
 import psycopg
@@ -17,6 +16,7 @@ from worker.postgres.inspect import pin
 from worker.postgres.inspect_tables import Plan, TablePlan, combine, read_chunk
 from worker.postgres.queries import query
 from worker.postgres.server import Connection
+from worker.postgres.soundness import without_triggers
 
 _READABLE = 1024**3  # bytes; a larger table is read again only when there is no smaller one
 
@@ -60,8 +60,7 @@ def change_one_row(connection: Connection, plan: Plan, number: int) -> Changed:
     with connection.transaction(force_rollback=True):
         # Neither triggers nor foreign keys: one row is to change, and nothing else. Who may not switch them off
         # has fewer values to choose from; what a trigger does elsewhere is not read, and rolled back.
-        with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
-            connection.execute("SET LOCAL session_replication_role = replica")
+        without_triggers(connection)
         change = _change(connection, table, content=plan.mode == "full")
         chunks = [chunk for chunk in plan.chunks if chunk.table == number]
         alone = [chunk.model_copy(update={"table": 0}) for chunk in chunks]

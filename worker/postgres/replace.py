@@ -49,19 +49,34 @@ class Swapped:
 
 
 def swap(
-    target: Target, *, live: str, new: str, before: str, reached: Reached = lambda line: None
+    target: Target,
+    *,
+    live: str,
+    new: str,
+    before: str,
+    displace: bool = True,
+    reached: Reached = lambda line: None,
 ) -> Swapped:
     """Rename `live`, if there is one, to `before`, and `new` to `live`. Done twice is done once.
 
-    `reached` is told each line that was passed. Raises RestoreFailed when a session does not end, when we may not
-    rename, or when the names are not there; then nothing has changed.
+    displace=False: the name was free, and a database that has it by now is not ours to rename. `reached` is told each
+    line that was passed. Raises RestoreFailed when a session does not end, when we may not rename, or when the names
+    are not there; then nothing has changed.
     """
     with maintenance(target) as connection:
         old = find(connection, live)
         if find(connection, new) is None:
             if old is None:
                 raise RestoreFailed(f"Neither {live} nor {new} is on the server.", "Restore again.")
-            return Swapped(0.0, 0, kept=find(connection, before) is not None)
+            kept = find(connection, before) is not None
+            if displace and not kept:  # `live` is there, and it is not what was loaded
+                raise RestoreFailed(
+                    f"What was loaded, {new}, is not on the server any more, and nothing was kept as {before}.",
+                    f"See what {live} is and who dropped or renamed {new}, then restore again.",
+                )
+            return Swapped(0.0, 0, kept=kept)
+        if old is not None and not displace:
+            raise _made_meanwhile(live)
         if old is not None and find(connection, before) is not None:
             raise RestoreFailed(
                 f"There is a database {before} already.", "Drop or rename it, then try again."
@@ -69,6 +84,8 @@ def swap(
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 return _swap(connection, target, (live, new, before), old is not None, reached)
+            except psycopg.errors.DuplicateDatabase as error:
+                raise _made_meanwhile(live) from error
             except psycopg.errors.ObjectInUse as error:
                 left = sessions(connection, live) + sessions(connection, new)
                 log.warning("sessions do not end", extra={"action": "swap.wait", "count": len(left)})
@@ -152,6 +169,13 @@ def check_replace(connection: Connection, target: Target, found: Found, name: st
         raise RestoreFailed(f"{name} is a template database.", "ALTER DATABASE … IS_TEMPLATE false.")
 
 
+def _made_meanwhile(name: str) -> RestoreFailed:
+    return RestoreFailed(
+        f"A database {name} was made while this restore ran; it is left alone.",
+        "Restore again with another name (--as).",
+    )
+
+
 def _in_use(name: str, left: Sequence[Session], text: str) -> RestoreFailed:
     who = _listed(left) or text.splitlines()[0]
     failed = RestoreFailed(
@@ -210,5 +234,6 @@ def apply(connection: Connection, statements: Sequence[str]) -> list[str]:
             if connection.closed:
                 raise
             said = (error.diag.message_primary or str(error)).rstrip(".")
-            notes.append(f"Not set: {statement[:120]} ({said}).")
+            shown = statement.partition("'")[0].rstrip()[:120]  # a value may be a secret: in the error's text, too
+            notes.append(f"Not set: {shown} ({said.partition(': ')[0]}).")
     return notes

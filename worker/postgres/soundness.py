@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import psycopg
@@ -12,6 +14,27 @@ from psycopg.sql import SQL, Composed, Identifier
 from worker.core.drill import Check
 from worker.postgres.queries import query
 from worker.postgres.server import Connection
+
+#: What a database, or a role in it, may have set for its own sessions, and what a check must not obey.
+_UNHINDERED = {
+    "statement_timeout": "0",
+    "lock_timeout": "0",
+    "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
+    "transaction_timeout": "0",
+    "default_transaction_read_only": "off",
+}
+
+
+def unhindered(connection: Connection) -> None:
+    """No setting of the restored database cuts this session short, or makes it read-only. Raises psycopg.Error."""
+    connection.execute(query("fingerprint_pin"), {"settings": json.dumps(_UNHINDERED)})
+
+
+def without_triggers(connection: Connection) -> None:
+    """Neither triggers, event triggers nor foreign keys for the rest of the transaction, where the role may choose."""
+    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        connection.execute("SET LOCAL session_replication_role = replica")
 
 
 class _Key(NamedTuple):
@@ -86,6 +109,7 @@ def indexes(connection: Connection, alive: Callable[[], None]) -> tuple[list[Che
     checks = []
     with connection.transaction(force_rollback=True):
         try:
+            without_triggers(connection)
             with connection.transaction():
                 connection.execute("CREATE SCHEMA pgfleet_amcheck")
                 connection.execute("CREATE EXTENSION amcheck SCHEMA pgfleet_amcheck")
@@ -93,6 +117,10 @@ def indexes(connection: Connection, alive: Callable[[], None]) -> tuple[list[Che
             return [], "Only a superuser may use amcheck."
         except psycopg.errors.DuplicateObject:
             return [], "The database has amcheck of its own, in a schema that is not known here."
+        except psycopg.OperationalError:
+            raise
+        except psycopg.Error as error:  # what an event trigger of the database's own raises
+            return [], f"amcheck could not be made: {str(error).splitlines()[0]}."
         for kind, name, oid in connection.execute(query("amcheck_relations")).fetchall():
             alive()
             found = _amcheck(connection, kind, oid)

@@ -28,7 +28,10 @@ from worker.process import Finished, run
 SUPERUSER = "pgfleet_drill"
 _PORT = 5432
 _LONGEST_SOCKET = 107 - len("/.s.PGSQL.5432.lock")  # sun_path, unix(7)
-_USERS = ("postgres", "nobody")
+_USERS = (
+    "pgfleet",
+    "nobody",
+)  # never postgres: it owns the host's clusters, and their files would be in reach
 _INITDB_SECONDS = 120.0
 _START_SECONDS = 60
 _STOP_SECONDS = 20.0
@@ -182,7 +185,7 @@ def _account() -> pwd.struct_passwd | None:
             return pwd.getpwnam(name)
     raise MissingDependency(
         f"PostgreSQL refuses to run as root, and this machine has no user {' or '.join(_USERS)}.",
-        "Create one (useradd --system postgres), or run the worker as an ordinary user.",
+        "Create one (useradd --system pgfleet), or run the worker as an ordinary user.",
     )
 
 

@@ -117,15 +117,14 @@ class _Reader:
         return taken
 
     def _counts(self, taken: Fingerprint | None) -> list[TableCount]:
-        """From the fingerprint where it read whole tables; what else there is, is counted."""
+        """From the fingerprint where it read whole tables; what else there is, is counted.
+
+        Not those of extensions: a dump has a part of their rows, and CREATE EXTENSION makes the others.
+        """
         rows = {(table.schema_name, table.name): table.rows for table in taken.tables} if taken else {}
         partly = {oid for (oid,) in self._first.execute(query("extension_tables"))}
-        tables = self._snapshot.tables
-        told = [
-            table
-            for table in tables
-            if table.kind == "table" and table.oid not in partly and (table.schema, table.name) in rows
-        ]
+        tables = [table for table in self._snapshot.tables if table.oid not in partly]
+        told = [table for table in tables if table.kind == "table" and (table.schema, table.name) in rows]
         counts = {
             table.oid: TableCount(
                 schema_name=table.schema,

@@ -20,6 +20,7 @@ def examine(context: Context) -> Outcome:
         restoring(target, name),
         closing(connect(target, name, application_name=f"pgfleet drill {context.run.id}")) as connection,
     ):
+        soundness.unhindered(connection)
         keys = soundness.foreign_keys(connection, context.check)
         indexes, why = soundness.indexes(connection, context.check)
         asked: list[Check] = []

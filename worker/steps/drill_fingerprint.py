@@ -16,6 +16,7 @@ from worker.postgres.control import change_one_row, pick
 from worker.postgres.inspect import CHUNK_PAGES, finish, header, pin
 from worker.postgres.inspect_tables import Chunk, Plan, plan, read_chunk
 from worker.postgres.server import Connection, connect
+from worker.postgres.soundness import unhindered, without_triggers
 from worker.postgres.targets import restoring
 from worker.steps.context import Context, Outcome
 from worker.steps.drill_server import drill_target
@@ -33,7 +34,9 @@ def expected_fingerprint(context: Context) -> Fingerprint:
 def _connect(context: Context) -> Connection:
     target, name = drill_target(context)
     with restoring(target, name):
-        return connect(target, name, application_name=f"pgfleet drill {context.run.id}")
+        connection = connect(target, name, application_name=f"pgfleet drill {context.run.id}")
+        unhindered(connection)
+        return connection
 
 
 def plan_reading(context: Context) -> Outcome:
@@ -165,6 +168,7 @@ def _without_rows(
 ) -> Control:
     """In a database without a single row, a schema that was not there must be noticed."""
     with connection.transaction(force_rollback=True):
+        without_triggers(connection)
         connection.execute("CREATE SCHEMA pgfleet_control")
         head = header(connection, expected.mode)
     changed = found.model_copy(update={"objects": head.objects})

@@ -11,7 +11,7 @@ from typing import Any
 from worker import __version__
 from worker.core import human
 from worker.core.backup import Manifest, backup_type, parse_id
-from worker.core.drill import OLDER, Check, Control, Rto, Timed, Verdict, gates, phases, rto
+from worker.core.drill import OLDER, Check, Control, Rto, Timed, gates, phases, rto, verdict_of
 from worker.core.evidence import signed_text
 from worker.durable import durable_write
 from worker.errors import BackupNotFound, PgfleetError, RtoExceeded, ValidationFailed
@@ -81,7 +81,9 @@ def _record(
     checks = [Check.model_validate(check) for check in examined.get("checks", ())]
     bad = [check for check in checks if not check.ok]
     differences = [*compared.get("differences", ()), *(_difference(check) for check in bad)]
-    verdict: Verdict = "could_not_run" if failure or not compared else "refuted" if differences else "proven"
+    verdict = verdict_of(
+        compared=bool(compared) and not failure, differences=bool(differences), control=bool(control["ok"])
+    )
     backup = run.backup_id or str(run.request.get("backup", ""))
     manifest = _manifest(context, chosen)
     measured = _rto(context, steps, backup)

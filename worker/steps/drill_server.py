@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
+from psycopg.errors import DependentObjectsStillExist, DuplicateObject
 from psycopg.sql import SQL, Identifier
 
 from worker.config.model import Target
 from worker.core.restore_plan import missing_extensions, missing_owners, space_needed, too_old
-from worker.core.statements import grantees
+from worker.core.statements import grantees, identifier, statements
 from worker.core.toc import Toc
 from worker.core.versions import dotted
 from worker.errors import RestoreFailed, ValidationFailed
@@ -136,10 +139,13 @@ def drill_target(context: Context) -> tuple[Target, str]:
 
 
 def roles(context: Context) -> Outcome:
-    """Roles from the backup's globals; without those, the ones that the archive names, empty."""
+    """Roles from the backup's globals; without those, the ones that the archive names, empty.
+
+    A configured server stays after the drill, so its roles get neither passwords nor rights, and go with the database.
+    """
     plan: Plan = context.step.data["plan"]
     target, _ = drill_target(context)
-    if archives(context, "globals"):
+    if target.alias == THROWAWAY and archives(context, "globals"):
         return restore_globals(_Drilling(context, target))
     tools = newest_tools(context)
     toc, ids = read_toc(tools, main_archive(context)), kept_selection(context.run_dir).ids
@@ -151,13 +157,31 @@ def roles(context: Context) -> Outcome:
             [e.id for e in toc.of("ACL", "DEFAULT ACL") if e.id in set(ids)],
             context.run_dir,
         )
-        absent = sorted((set(missing_owners(toc, ids, known)) | grantees(script)) - set(known))
+        wanted = set(missing_owners(toc, ids, known)) | grantees(script) | _roles_of_globals(context)
+        absent = sorted(wanted - set(known))
+        made = set(context.run.data.get("drill_roles", ()))
+        context.set_run(data={"drill_roles": sorted(made | set(absent))})
         for role in absent:
-            connection.execute(SQL("CREATE ROLE {}").format(Identifier(role)))
-    note = f"The backup has no roles in it; made up for the drill: {', '.join(absent)}."
+            try:
+                connection.execute(SQL("CREATE ROLE {} NOLOGIN").format(Identifier(role)))
+                made.add(role)
+            except DuplicateObject:  # somebody else's, made this instant
+                context.set_run(data={"drill_roles": sorted(made | set(absent[absent.index(role) + 1 :]))})
+    note = f"Made up for the drill, without login or rights: {', '.join(absent)}."
     return Outcome(
         {"plan": plan | {"notes": [*plan["notes"], *([note] if absent else [])]}, "created": absent}
     )
+
+
+def _roles_of_globals(context: Context) -> set[str]:
+    """The names only. Reserved ones are the server's own."""
+    names = {
+        identifier(tokens[2])
+        for path in archives(context, "globals")
+        for tokens in statements(path.read_text())
+        if [token.upper() for token in tokens[:2]] == ["CREATE", "ROLE"]
+    }
+    return {name for name in names if not name.startswith("pg_")}
 
 
 def load(context: Context) -> Outcome:
@@ -183,11 +207,21 @@ def load(context: Context) -> Outcome:
 
 
 def sweep(context: Context) -> Outcome:
-    """Stop and delete the throwaway server, or drop the drill's database; clear the spool."""
+    """Stop and delete the throwaway server, or drop the drill's database and roles; clear the spool."""
     drill, spool, removed = context.run.data.get("drill"), context.adapters.spool, False
     if drill is not None and drill["server"]["alias"] != THROWAWAY:
-        removed = targets.drop(context.settings.targets[drill["server"]["alias"]], drill["database"])
+        target = context.settings.targets[drill["server"]["alias"]]
+        removed = targets.drop(target, drill["database"])
+        _drop_roles(target, context.run.data.get("drill_roles", ()))
     if context.run.spool_id in (None, spool.id):
         removed |= throwaway.remove(context.run_dir, context.run.id)
         spool.remove(context.run.id)
     return Outcome({"removed": removed})
+
+
+def _drop_roles(target: Target, names: Iterable[str]) -> None:
+    """Those that this drill made. One that something else of the server depends on by now stays."""
+    with targets.maintenance(target) as connection:
+        for name in names:
+            with suppress(DependentObjectsStillExist):
+                connection.execute(SQL("DROP ROLE IF EXISTS {}").format(Identifier(name)))

@@ -57,14 +57,27 @@ def load_archives(context: Context) -> Outcome:
         flags=[*plan["flags"], *(("--single-transaction",) if plan["mode"] == "in_place" else ())],
     )
     lists = _lists(context, tools, toc, superuser=facts.superuser)
+    sections = _phases(context, plan)
     began = time.monotonic()
     with ExitStack() as stack:
         poll = _progress(context, stack, target, plan)
-        for section, names in _phases(context, plan):
+        if plan["mode"] == "in_place":
+            _once(context, plan["name"])
+        for section, names in sections:
             chosen = [(context.run_dir / name, lists[name]) for name in names if name in lists]
             each = jobs_each(jobs, len(chosen))
             load(how, chosen, section=section, jobs=each, stop=context.stop, poll=poll)
     return Outcome({"plan": plan, "late": late, "load_seconds": round(time.monotonic() - began, 3)})
+
+
+def _once(context: Context, name: str) -> None:
+    """Nothing tells rows that an attempt has committed, before it was lost, from those that were there."""
+    if context.step.data.get("loading"):
+        raise RestoreFailed(
+            "An earlier attempt may have committed its rows.",
+            f"See whether they are in {name}; if not, restore again.",
+        )
+    context.note(loading=True)
 
 
 def _phases(context: Context, plan: Plan) -> list[tuple[str | None, tuple[str, ...]]]:

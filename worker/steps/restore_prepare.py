@@ -139,15 +139,18 @@ def _where(context: Context, scene: Scene, connection: Connection) -> dict[str, 
         _may_create(scene)
         replace.check_replace(connection, target, found, name)
         return where | {"mode": "replace", "replaced_bytes": found.bytes, "slots": found.slots}
-    return where | _existing(scene, found, name, connection)
+    return where | _existing(context, scene, found, name, connection)
 
 
 def _dbname(scene: Scene, run: Run) -> str:
     return scene.toc.dbname or run.database
 
 
-def _existing(scene: Scene, found: Found, name: str, connection: Connection) -> dict[str, Any]:
+def _existing(
+    context: Context, scene: Scene, found: Found, name: str, connection: Connection
+) -> dict[str, Any]:
     if scene.request.data_only:
+        _check_live(context, scene, name)
         return {"mode": "in_place", "load": name, "before": None}
     contents = targets.contents(scene.target, name)
     if contents:
@@ -159,6 +162,28 @@ def _existing(scene: Scene, found: Found, name: str, connection: Connection) -> 
         return {"mode": "in_place", "load": name, "before": None}
     replace.check_replace(connection, scene.target, found, name)
     return {"mode": "empty"}
+
+
+def _check_live(context: Context, scene: Scene, name: str) -> None:
+    """Rows for a live database need what a replace of it needs: the configuration's leave, and a confirmation."""
+    request, server = scene.request, (scene.target.host, scene.target.port)
+    live = [
+        target
+        for target in context.settings.targets.values()
+        if target.database == name and (target.host, target.port) == server
+    ]
+    if not live:
+        return
+    if not any(target.allow_replace for target in live):
+        raise ConfigError(
+            f"{name} is the live database of {live[0].alias}, which does not allow that a restore changes it.",
+            "Set allow_replace = true for it (PGFLEET_ALLOW_REPLACE), or name another database with --as.",
+        )
+    if not (request.dry_run or request.force) and request.confirm != name:
+        raise ConfigError(
+            f"Putting rows into the live database {name} was not confirmed.",
+            f"Give confirm={name!r}, or force (--force).",
+        )
 
 
 def _may_create(scene: Scene) -> None:

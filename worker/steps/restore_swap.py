@@ -27,6 +27,7 @@ def swap(context: Context) -> Outcome:
             live=plan["name"],
             new=plan["load"],
             before=plan["before"] or before_name(plan["name"], context.run.id),
+            displace=plan["mode"] != "new",
         )
         context.note(swapped={"seconds": round(done.seconds, 3), "sessions": done.ended, "kept": done.kept})
         swapped: dict[str, Any] = {
@@ -37,7 +38,14 @@ def swap(context: Context) -> Outcome:
     else:
         swapped = dict(context.step.data["swapped"])
     kept = plan["before"] if swapped["kept"] else None
-    if kept and (plan["mode"] == "empty" or restore_request(context.run).drop_old):
+    if kept and plan["mode"] == "empty":
+        if _holds_something(target, kept):
+            note = f"{plan['name']} was not empty any more: what came into it meanwhile is kept as {kept}."
+            plan = plan | {"notes": [*plan["notes"], note]}
+        else:
+            targets.drop(target, kept)
+            kept = None
+    elif kept and restore_request(context.run).drop_old:
         targets.drop(target, kept)
         kept = None
     return Outcome(
@@ -48,6 +56,13 @@ def swap(context: Context) -> Outcome:
             "sessions_ended": swapped["sessions"],
         }
     )
+
+
+def _holds_something(target: Target, name: str) -> bool:
+    """Asked again, hours after `prepare`; an earlier attempt may have dropped it."""
+    with targets.maintenance(target) as connection:
+        there = targets.find(connection, name) is not None
+    return there and bool(targets.contents(target, name))
 
 
 def conclude(context: Context) -> Outcome:

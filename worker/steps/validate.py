@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -30,6 +31,8 @@ log = logging.getLogger("pgfleet.validate")
 
 ALIAS = "pgfleet-validate"
 _PREFIX = "pgfleet_validate_"
+#: A test database, and what a restore makes beside it (worker/postgres/replace.py).
+_OURS = re.compile(rf"(?P<owner>{_PREFIX}[0-9a-f]{{8}})(_restore_\w+|_before_\w+)?", re.ASCII)
 _MAINTENANCE = "postgres"
 _STALE = timedelta(days=1)  # a backup of a test database that is older was left by somebody who was killed
 _LOCK = "SELECT pg_try_advisory_lock(%s::bigint)"
@@ -71,16 +74,20 @@ def target(database: Database) -> Target:
 def scratch_database(database: Database) -> Iterator[None]:
     """Created for the block and dropped after it, whatever happens; so are those of runs that were killed.
 
-    A session that holds an advisory lock of its name says that somebody is still at it.
+    A session that holds an advisory lock of the test database's name says that somebody is still at it.
     """
     with closing(connect(database, _MAINTENANCE, application_name="pgfleet validate")) as connection:
         connection.execute(_LOCK, [_key(database.name)])
         for (name,) in connection.execute(
-            "SELECT datname FROM pg_database WHERE datname LIKE %s", [_PREFIX.replace("_", r"\_") + "%"]
+            "SELECT datname FROM pg_database WHERE starts_with(datname::text, %s)", [_PREFIX]
         ).fetchall():
-            if connection.execute(_LOCK, [_key(name)]).fetchone() == (True,) and name != database.name:
+            match = _OURS.fullmatch(name)
+            if match is None or match["owner"] == database.name:
+                continue
+            owner = _key(match["owner"])
+            if connection.execute(_LOCK, [owner]).fetchone() == (True,):
                 targets.drop(target(database), name)
-                connection.execute("SELECT pg_advisory_unlock(%s::bigint)", [_key(name)])
+                connection.execute("SELECT pg_advisory_unlock(%s::bigint)", [owner])
         connection.execute(SQL("CREATE DATABASE {} TEMPLATE template0").format(Identifier(database.name)))
         try:
             yield
@@ -169,6 +176,7 @@ def _sequence(connection: Connection) -> Check:
 @contextmanager
 def _session(database: Database) -> Iterator[Connection]:
     with closing(connect(database, database.name, application_name="pgfleet validate")) as connection:
+        soundness.unhindered(connection)
         yield connection
 
 

@@ -1,0 +1,92 @@
+"""Uploads say no to bytes that are not what was encrypted, and to places that are taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.services import Database
+from worker.config.load import load
+from worker.errors import ObjectExists
+from worker.ledger.model import Run
+from worker.owner import me
+from worker.runner import STEPS, perform
+from worker.steps.context import Adapters
+from worker.submit import submit
+
+
+@pytest.fixture
+def adapters(sample: Database, tmp_path: Path) -> Adapters:
+    pg = sample.server
+    return Adapters(
+        load(
+            {
+                "DB_HOST": pg.host, "DB_PORT": str(pg.port), "DB_USER": pg.user, "DB_PASSWORD": pg.password,
+                "DB_NAME": sample.name, "BACKUP_DIR": str(tmp_path / "backups"), "ALLOW_UNENCRYPTED": "true",
+                "PGFLEET_STATE_DIR": str(tmp_path / "state"), "PGFLEET_SPOOL": str(tmp_path / "spool"),
+                "PGFLEET_LEDGER_URL": f"sqlite:///{tmp_path / 'ledger.db'}", "PGFLEET_PG_BIN": str(pg.bin_dir),
+                "PGFLEET_PART_SIZE": "5MiB", "PGFLEET_MAX_ATTEMPTS": "1",
+            }
+        )
+    )  # fmt: skip
+
+
+def run_until(adapters: Adapters, before: str, act: Callable[[Run], None]) -> Run:
+    """Take a backup step by step, and do something once, just before the first step called `before`."""
+    assert before in STEPS
+    (run,) = submit(adapters, "backup", {}, requested_by="test", here=me())
+    acted = False
+    while hints := adapters.ledger.take_due(run_id=run.id, here=me(), resend_after=0, limit=1):
+        if hints[0].name == before and not acted:
+            act(adapters.ledger.run(run.id))
+            acted = True
+        perform(adapters, run.id, hints[0].step_id)
+    assert acted
+    return adapters.ledger.run(run.id)
+
+
+def rot(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+
+
+def test_without_harm_it_is_verified(adapters: Adapters) -> None:
+    assert run_until(adapters, "backup.upload", lambda run: None).state == "verified"
+
+
+@pytest.mark.parametrize(
+    ("before", "code"), [("backup.encrypt", 5), ("backup.upload", 6), ("backup.upload_part", 6)]
+)
+def test_a_byte_that_rots_on_the_spool_is_never_verified(adapters: Adapters, before: str, code: int) -> None:
+    def harm(run: Run) -> None:
+        directory = adapters.spool.run_dir(run.id)
+        rot(max(directory.iterdir(), key=lambda path: path.stat().st_size))
+
+    run = run_until(adapters, before, harm)
+    assert run.state == "failed"
+    assert run.error is not None
+    assert run.error["exit_code"] == code
+
+
+def test_a_strangers_object_is_not_overwritten(adapters: Adapters) -> None:
+    taken: list[Path] = []
+
+    def occupy(run: Run) -> None:
+        taken.append(Path(adapters.destination("local").path or "") / f"{run.backup_id}.dump")
+        taken[0].parent.mkdir(exist_ok=True)
+        taken[0].write_bytes(b"somebody else's")
+
+    run = run_until(adapters, "backup.upload", occupy)
+    assert run.state == "failed"
+    assert run.error is not None
+    assert run.error["type"] == ObjectExists.__name__
+
+
+def test_a_process_is_dead_only_when_it_is_gone() -> None:
+    from worker.owner import is_dead
+
+    assert not is_dead(me())
+    assert is_dead(me().rpartition("/")[0] + "/1")
