@@ -14,7 +14,18 @@ import pytest
 from click.testing import CliRunner
 
 from tests.conftest import PostgresOf
-from tests.drill_scene import DrillScene, catalog, clone, drill, dump, evidence, forge, litter, make_database
+from tests.drill_scene import (
+    ROLE,
+    DrillScene,
+    catalog,
+    clone,
+    drill,
+    dump,
+    evidence,
+    forge,
+    litter,
+    make_database,
+)
 from tests.restore_scene import Scene
 from tests.services import KeyPair
 from worker import here, reconcile
@@ -26,6 +37,7 @@ from worker.steps import drill_fingerprint
 from worker.submit import insert
 
 ON_A_SERVER = {"PGFLEET_DRILL_SERVER": "there"}
+ROLES = "SELECT rolname FROM pg_roles"
 
 #: name → (SQL on what is backed up, kind and name of a difference that it makes)
 DAMAGE = {
@@ -400,12 +412,21 @@ def test_an_older_one_is_not_missed(scene: Scene, root: Callable[[], Path], back
 
 
 def test_connections_of_the_drill_server_are_its_own(
-    scene: Scene, root: Callable[[], Path], backup: str
+    scene: Scene, root: Callable[[], Path], backup: str, postgres_of: PostgresOf
 ) -> None:
-    """A drill on a configured server drops its database again, and only that."""
+    """A drill on a configured server drops its database and the roles that it made, and only those."""
     own = _copy(scene, root, backup)
+    own.target = elsewhere = postgres_of(18)
+    with elsewhere.connect() as connection:
+        roles = connection.execute(ROLES).fetchall()
     before = own.databases()
-    assert drill(own, own.adapters(**ON_A_SERVER)).state == "proven"
+    run = drill(own, own.adapters(**ON_A_SERVER))
+    assert run.state == "proven", (run.error, run.result)
+    made = run.data["drill_roles"]
+    assert ROLE in made or (ROLE,) in roles
     assert own.databases() == before
+    with elsewhere.connect() as connection:
+        left = connection.execute(ROLES).fetchall()
+    assert not {(role,) for role in made} & set(left)
     with pytest.raises(psycopg.OperationalError):
         own.target.connect("pgfleet_drill_nothing")

@@ -129,6 +129,8 @@ def test_no_room_on_the_spool(scene: Scene) -> None:
         ({"schemas": ["sid"]}, 3, "side"),
         ({"as_name": "shop"}, 6, "not empty"),
         ({"data_only": True}, 6, "no database"),
+        ({"data_only": True, "as_name": "shop"}, 3, "was not confirmed"),
+        ({"data_only": True, "as_name": "shop", "confirm": "shop2"}, 3, "was not confirmed"),
         ({"globals": True, "as_name": "shop"}, 6, "not empty"),
     ],
 )

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -183,6 +184,52 @@ def test_killed_at_each_line_of_the_swap(pair: Target, pg: Postgres, line: str) 
 
     assert [who(pg, name) for name in ("kept", "live")] == ["live", "fresh"]
     assert replace.swap(pair, live="live", new="fresh", before="kept").kept
+
+
+def test_a_name_that_was_free_is_not_taken_from_anybody(pair: Target, pg: Postgres) -> None:
+    with pytest.raises(RestoreFailed, match="live was made while this restore ran"):
+        replace.swap(pair, live="live", new="fresh", before="kept", displace=False)
+    assert [who(pg, name) for name in ("live", "fresh")] == ["live", "fresh"]
+    pg.dropdb("live")
+    for _ in range(2):
+        assert not replace.swap(pair, live="live", new="fresh", before="kept", displace=False).kept
+    assert who(pg, "live") == "fresh"
+
+
+def test_what_was_loaded_has_vanished(pair: Target, pg: Postgres) -> None:
+    pg.dropdb("fresh")
+    with pytest.raises(RestoreFailed, match="fresh, is not on the server any more"):
+        replace.swap(pair, live="live", new="fresh", before="kept")
+    assert who(pg, "live") == "live"
+
+
+@pytest.mark.parametrize("mode", ["new", "empty"])
+def test_somebody_fills_the_name_while_the_restore_runs(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, mode: str
+) -> None:
+    scene.backup()
+    if mode == "empty":
+        scene.target.createdb("waiting", template="template0")
+    swap = replace.swap
+
+    def late(target: Target, **names: Any) -> replace.Swapped:
+        if mode == "new":
+            scene.target.createdb("waiting", template="template0")
+        tables(scene.target, "waiting", ["CREATE TABLE who AS SELECT 'theirs' AS name"])
+        return swap(target, **names)
+
+    monkeypatch.setattr(replace, "swap", late)
+    run = scene.restore(as_name="waiting")
+    if mode == "new":
+        assert run.error is not None
+        assert "is left alone" in run.error["message"]
+        assert who(scene.target, "waiting") == "theirs"
+    else:
+        assert run.state == "succeeded", run.error
+        assert notes(scene.target, "waiting") == 1000
+        assert who(scene.target, run.result["kept_as"]) == "theirs"
+        assert any("not empty any more" in note for note in run.result["notes"])
+    assert not scene.litter()
 
 
 def _settled(server: Postgres, name: str) -> bool:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.core.drill import Rto, Timed, answers, gates, phases, question, rto, scheduled
+from worker.core.drill import Rto, Timed, answers, gates, phases, question, rto, scheduled, verdict_of
 from worker.core.evidence import signed_text
 from worker.errors import ConfigError
 

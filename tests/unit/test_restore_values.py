@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from worker.cli.restore import _confirm
+from worker.config.load import load
 from worker.config.model import Target
 from worker.core import restore_plan, statements, toc
-from worker.errors import MissingDependency
+from worker.errors import ConfigError, MissingDependency
+from worker.ledger import Ledger
 from worker.postgres.restore import load_error
 from worker.process import Finished
+from worker.steps.context import Adapters
 
 LISTING = """;
 ; Archive created at 2026-11-23 03:17:32 UTC
@@ -267,3 +272,27 @@ def test_session_settings_never_take_memory_away() -> None:
     large = restore_plan.session_settings(2, 64 * 1024 * mib, 64 * mib)
     assert large["maintenance_work_mem"] == f"{1024 * 1024}kB"
     assert restore_plan.pgoptions({"a": "b c\\"}) == "-c a=b\\ c\\\\"
+
+
+@pytest.mark.parametrize(
+    ("payload", "asked"),
+    [
+        ({"backup": "second-backup-20260101-000000"}, "second would be changed"),
+        ({"backup": "first-backup-20260101-000000", "database": "second"}, "second would be changed"),
+        ({"backup": "first-backup-20260101-000000"}, "first would be changed"),
+        ({"backup": "latest"}, "Several databases are configured"),
+    ],
+)
+def test_the_database_that_a_person_is_asked_about(
+    tmp_path: Path, payload: dict[str, object], asked: str
+) -> None:
+    path = tmp_path / "pgfleet.toml"
+    destination = f'[destinations.near]\nkind = "directory"\npath = "{tmp_path}"\n'
+    path.write_text(
+        destination
+        + "[databases.first]\nallow_unencrypted = true\n[databases.second]\nallow_unencrypted = true\n"
+    )
+    path.chmod(0o600)
+    settings = load({"PGFLEET_CONFIG": str(path), "PGFLEET_STATE_DIR": str(tmp_path)})
+    with pytest.raises(ConfigError, match=asked):
+        _confirm(Adapters(settings, Ledger("sqlite://")), {**payload, "replace": True})

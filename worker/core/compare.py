@@ -23,9 +23,9 @@ from worker.core.expected import (
 from worker.core.fingerprint import Fingerprint, Method, Position, SequenceFingerprint, TableFingerprint
 
 _ABSENT = "absent"
-#: Kinds with options or settings whose values may be secrets, as the first group leaves them.
+#: Kinds with options, whose values may be secrets.
 _OPTIONS = re.compile(r"(?P<head>(?:.*? )?)options (?P<list>.*)", re.DOTALL)
-_WITH_OPTIONS = frozenset(("foreign server", "foreign data wrapper", "foreign table", "column"))
+_WITH_OPTIONS = frozenset(("foreign server", "foreign data wrapper", "foreign table"))
 _NAME = re.compile(r"(?:^|, )([^\s=,]+)=")
 _STANDBY = "The source is a standby, which cannot read what is unlogged; so the dump has nothing of it."
 
@@ -258,7 +258,7 @@ def _objects(expected: Fingerprint, found: Fingerprint, restored: Restored) -> I
 
 def _shown(kind: str, identity: str, definition: str) -> str:
     """Without the values of settings and options: they may be secrets, and this goes into reports."""
-    if kind == "database" and identity.split(" ")[0] == "settings":
+    if kind == "database" and identity.startswith("settings"):
         return _digests(definition)
     match = _OPTIONS.fullmatch(definition) if kind in _WITH_OPTIONS else None
     return f"{match['head']}options {_digests(match['list'])}" if match else definition
