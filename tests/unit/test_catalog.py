@@ -483,4 +483,7 @@ def test_the_newest_evidence_is_what_was_written_last_whatever_a_clock_says(cata
     fast, slow = datetime(2026, 11, 23, 12, 10, tzinfo=UTC), datetime(2026, 11, 23, 12, 5, tzinfo=UTC)
     catalog.evidence_put("goimg-backup-20261123-020000", "verify", {"at": fast.isoformat(), "ok": True})
     catalog.evidence_put("goimg-backup-20261123-020000", "scrub", {"at": slow.isoformat(), "ok": False})
-    assert [record["kind"] for record in catalog.evidence("goimg-backup-20261123-020000")] == ["verify", "scrub"]
+    assert [record["kind"] for record in catalog.evidence("goimg-backup-20261123-020000")] == [
+        "verify",
+        "scrub",
+    ]

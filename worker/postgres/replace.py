@@ -234,6 +234,8 @@ def apply(connection: Connection, statements: Sequence[str]) -> list[str]:
             if connection.closed:
                 raise
             said = (error.diag.message_primary or str(error)).rstrip(".")
-            shown = statement.partition("'")[0].rstrip()[:120]  # a value may be a secret: in the error's text, too
+            shown = statement.partition("'")[0].rstrip()[
+                :120
+            ]  # a value may be a secret: in the error's text, too
             notes.append(f"Not set: {shown} ({said.partition(': ')[0]}).")
     return notes
