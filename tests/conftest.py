@@ -5,6 +5,7 @@ A service that is missing fails the test; nothing is skipped.
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 from collections.abc import Callable, Iterator
@@ -33,6 +34,15 @@ PostgresOf = Callable[[int], Postgres]
 def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in filter(is_setting, list(os.environ)):
         monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def _log_level_stays() -> Iterator[None]:
+    """A command that is run inside this process sets the level of all logs."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")
