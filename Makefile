@@ -23,9 +23,7 @@ demo: setup ## Take a backup through a fleet of its own, and show it
 test: setup ## Lint, types, layers and the whole test suite, against real servers
 	@scripts/system.sh postgresql prometheus
 	@$(MAKE) lint
-	@# What fails beside another test gets one more try, alone: a busy machine is no defect. Twice is one.
-	@$(BIN)/pytest -n 2 --dist loadfile -q $(ARGS) || { \
-	  echo "Once more, alone:"; $(BIN)/pytest -q --last-failed --last-failed-no-failures none $(ARGS); }
+	@$(BIN)/pytest -n 2 --dist loadfile -q $(ARGS)
 
 .PHONY: test-deploy
 test-deploy: setup ## Image, compose files and systemd units, run for real (needs Docker, 20 minutes)
