@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
-
 import click
 
 from worker.cli import place
-from worker.cli.follow import follow
-from worker.cli.show_run import describe, exit_code, say_end
-from worker.ledger.model import Run
+from worker.cli.see_through import see_through
 from worker.owner import me
 from worker.submit import submit
 
@@ -36,24 +31,4 @@ def backup(
     found = place.adapters_here() if here else place.adapters()
     payload = {"databases": list(databases), "idempotency_key": idempotency_key}
     runs = submit(found, "backup", payload, requested_by=place.requester(), here=me() if here else "")
-    if not here:
-        for run in runs:
-            place.send_due(found.settings, found, run.id)
-    if not wait and not here:
-        return _started(runs, as_json)
-    ended = [follow(found, run, here=here, quiet=as_json) for run in runs]
-    for run in ended:
-        if as_json:
-            click.echo(json.dumps(describe(found, run)))
-        else:
-            say_end(run)
-    return max((exit_code(run) or 0 for run in ended), default=0)
-
-
-def _started(runs: list[Run], as_json: bool) -> int:
-    for run in runs:
-        shown: dict[str, Any] = {"run_id": run.id, "database": run.database, "state": run.state}
-        click.echo(json.dumps(shown) if as_json else f"Run {run.id} for {run.database} is {run.state}.")
-    if not as_json:
-        click.echo("Follow it with: pgfleet runs --follow")
-    return 0
+    return see_through(found, runs, wait=wait, here=here, as_json=as_json)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from worker.cli import place
-from worker.cli.follow import follow
-from worker.cli.show_run import describe, exit_code, say_end
-from worker.ledger.model import Run
+from worker.cli.see_through import see_through
 from worker.owner import me
-from worker.steps.context import Adapters
 from worker.submit import repair as submit_repair
 from worker.submit import submit
 
@@ -39,7 +34,7 @@ def copy(
     payload = {"backup": backup, "to": to, "source": source, "database": database}
     payload = {name: value for name, value in payload.items() if value}
     runs = submit(found, "copy", payload, requested_by=place.requester(), here=me() if here else "")
-    return _see_through(found, runs, wait=wait, here=here, as_json=as_json)
+    return see_through(found, runs, wait=wait, here=here, as_json=as_json)
 
 
 @click.command()
@@ -61,22 +56,4 @@ def repair(*, backup_id: str, destination: str | None, wait: bool, here: bool, a
         requested_by=place.requester(),
         here=me() if here else "",
     )
-    return _see_through(found, runs, wait=wait, here=here, as_json=as_json)
-
-
-def _see_through(found: Adapters, runs: list[Run], *, wait: bool, here: bool, as_json: bool) -> int:
-    code = 0
-    for run in runs:
-        if not here:
-            place.send_due(found.settings, found, run.id)
-            if not wait:
-                shown = {"run_id": run.id, "database": run.database, "state": run.state}
-                click.echo(json.dumps(shown) if as_json else f"Run {run.id} is {run.state}.")
-                continue
-        ended = follow(found, run, here=here, quiet=as_json)
-        if as_json:
-            click.echo(json.dumps(describe(found, ended)))
-        else:
-            say_end(ended)
-        code = max(code, exit_code(ended) or 0)
-    return code
+    return see_through(found, runs, wait=wait, here=here, as_json=as_json)

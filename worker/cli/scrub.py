@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from worker.cli import place
-from worker.cli.follow import follow
-from worker.cli.show_run import describe, exit_code
+from worker.cli.see_through import see_through
 from worker.core import human
 from worker.ledger.model import Run
 from worker.owner import me
@@ -34,21 +31,7 @@ def scrub(*, database: str | None, destination: str | None, wait: bool, here: bo
         requested_by=place.requester(),
         here=me() if here else "",
     )
-    code = 0
-    for run in runs:
-        if not here:
-            place.send_due(found.settings, found, run.id)
-            if not wait:
-                shown = {"run_id": run.id, "database": run.database, "state": run.state}
-                click.echo(json.dumps(shown) if as_json else f"Run {run.id} is {run.state}.")
-                continue
-        ended = follow(found, run, here=here, quiet=as_json)
-        if as_json:
-            click.echo(json.dumps(describe(found, ended)))
-        else:
-            _say(ended)
-        code = max(code, exit_code(ended) or 0)
-    return code
+    return see_through(found, runs, wait=wait, here=here, as_json=as_json, say=_say)
 
 
 def _say(run: Run) -> None:

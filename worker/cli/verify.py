@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from worker.cli import place
-from worker.cli.follow import follow
-from worker.cli.show_run import describe, exit_code, say_end
+from worker.cli.see_through import see_through
 from worker.owner import me
 from worker.submit import submit
 
@@ -26,19 +23,5 @@ def verify(backup_id: str, destination: str | None, wait: bool, here: bool, as_j
     """
     found = place.adapters_here() if here else place.adapters()
     payload = {"backup": backup_id, "destination": destination}
-    (run,) = submit(found, "verify", payload, requested_by=place.requester(), here=me() if here else "")
-    if not here:
-        place.send_due(found.settings, found, run.id)
-        if not wait:
-            click.echo(
-                json.dumps({"run_id": run.id, "state": run.state})
-                if as_json
-                else f"Run {run.id} is {run.state}."
-            )
-            return 0
-    ended = follow(found, run, here=here, quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(describe(found, ended)))
-    else:
-        say_end(ended)
-    return exit_code(ended) or 0
+    runs = submit(found, "verify", payload, requested_by=place.requester(), here=me() if here else "")
+    return see_through(found, runs, wait=wait, here=here, as_json=as_json)
