@@ -40,7 +40,9 @@ def say_restore(run: Run) -> None:
     if result["kept_as"]:
         click.echo(f"  The old one is {result['kept_as']}; its {result['sessions_ended']} sessions were cut.")
         if run.request.get("replace"):
-            click.echo(f"  Back to it: pgfleet restore undo {run.id}; drop it: pgfleet restore finish {run.id}")
+            click.echo(
+                f"  Back to it: pgfleet restore undo {run.id}; drop it: pgfleet restore finish {run.id}"
+            )
         else:
             click.echo("  It was no longer empty when the restore ended: look at it before you drop it.")
     _say_checks(result)
