@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Have Debian's packages: gnupg (always needed), postgresql (the tests' server of an older major, with contrib),
-# prometheus (promtool, for the tests of the alerts).
+# prometheus (promtool, for the tests of the alerts), chromium (the tests of the status page).
 # As root they are installed when missing; otherwise it says what to do.
 set -euo pipefail
 
@@ -10,6 +10,7 @@ missing() {
     postgresql) [ -z "$(compgen -G '/usr/share/postgresql/*/extension/pgcrypto.control')" ] \
       || [ -z "$(compgen -G '/usr/lib/postgresql/*/bin/initdb')" ] ;;
     prometheus) ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null ;;
+    chromium) ! command -v chromium >/dev/null ;;
     *) echo "unknown: $1" >&2; exit 2 ;;
   esac
 }
