@@ -10,12 +10,14 @@ import sys
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.worker import state
 
 from worker import __version__, log, reconcile, tasks
 from worker.config.model import Settings
-from worker.errors import ConfigError, EncryptionFailed, PgfleetError
+from worker.errors import ConfigError, EncryptionFailed, LedgerTooNew, PgfleetError
 from worker.ledger.model import WorkerInfo
 from worker.owner import is_dead
+from worker.steps.audit_settings import notice_settings
 from worker.steps.context import Adapters
 from worker.steps.keys import recipients
 
@@ -37,6 +39,8 @@ def configure(settings: Settings) -> None:
 def connect(app: Celery) -> None:
     signals.setup_logging.connect(_setup_logging)
     signals.celeryd_after_setup.connect(_after_setup)
+    signals.beat_init.connect(_beat_begins)
+    signals.worker_shutdown.connect(_goodbye)
     app.steps["worker"].add(Presence)
 
 
@@ -61,11 +65,27 @@ def _after_setup(sender: str, instance: Any, **_: Any) -> None:
             instance.app.amqp.queues.select_add(f"spool.{adapters.spool.id}")
         if "dump" in queues:
             check_dump_role(adapters)
+        notice_settings(adapters, "worker", sender)
     except PgfleetError as error:
         sys.stderr.write(f"Error: {error.message}\nHint: {error.hint}\n")
         raise SystemExit(error.exit_code) from None
     finally:
         adapters.ledger.close()  # the pool's children open their own
+
+
+def _goodbye(sender: Any, **_: Any) -> None:
+    """Its pool has ended too: an upgrade need not wait until its silence is noticed."""
+    try:
+        tasks.adapters().ledger.stopped(sender.hostname)
+    except PgfleetError as error:
+        logger.warning(error.message, extra={"action": "presence", "hint": error.hint})
+
+
+def _beat_begins(sender: Any, **_: Any) -> None:
+    assert _Process.settings is not None
+    adapters = Adapters(_Process.settings)
+    notice_settings(adapters, "beat")
+    adapters.ledger.close()
 
 
 def check_dump_role(adapters: Adapters) -> None:
@@ -116,6 +136,9 @@ class Presence(bootsteps.StartStopStep):
             )
             if adapters.ledger.break_dead_leases(is_dead):
                 tasks.send(parent.app, adapters.ledger.take_due(limit=32))
+        except LedgerTooNew as error:  # it was cut off or frozen while the fleet was upgraded without it
+            logger.error(error.message, extra={"action": "presence", "hint": error.hint})
+            state.should_stop = error.exit_code  # type: ignore[assignment]
         except PgfleetError as error:
             logger.warning(error.message, extra={"action": "presence", "hint": error.hint})
 

@@ -40,7 +40,9 @@ def emptied_ledger(pg: Postgres, shared_ledger: str) -> str:
     tables = ", ".join(name for name in schema.metadata.tables if name != schema.version.name)
     with pg.connect("ledger") as conn:
         conn.execute(f"TRUNCATE {tables} RESTART IDENTITY".encode())
-        conn.execute(f"UPDATE ledger_version SET version = {schema.VERSION}".encode())
+        conn.execute(
+            f"UPDATE ledger_version SET version = {schema.VERSION}, oldest = {schema.OLDEST}".encode()
+        )
     return shared_ledger
 
 

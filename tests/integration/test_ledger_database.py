@@ -81,7 +81,7 @@ def test_many_processes_migrate_at_once(kind: str, tmp_path: Path, request: pyte
 def test_a_newer_ledger_is_refused(
     ledger: Ledger, open_ledger: Callable[[], Ledger], ledger_url: str
 ) -> None:
-    execute(ledger_url, "UPDATE ledger_version SET version = 99")
+    execute(ledger_url, "UPDATE ledger_version SET version = 99, oldest = 99")
     newer = open_ledger()
     newer.ping()
     with pytest.raises(ConfigError, match="version 99"):

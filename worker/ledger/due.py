@@ -173,7 +173,10 @@ def _candidates(conn: Connection, condition: ColumnElement[bool]) -> Iterator[Ro
         steps.c.queue,
         steps.c.needs,
         steps.c.always,
+        steps.c.key,
         runs.c.spool_id,
+        runs.c.database,
+        runs.c.backup_id,
     )
     query: Select[Any] = (
         select(*columns)
@@ -206,4 +209,4 @@ def _queue(row: Row[Any]) -> str:
 
 
 def _hint(row: Row[Any]) -> Hint:
-    return Hint(row.run_id, row.id, row.name, _queue(row))
+    return Hint(row.run_id, row.id, row.name, _queue(row), row.database, row.backup_id, row.key)

@@ -16,9 +16,12 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_
 from sqlalchemy.pool import QueuePool, StaticPool
 
 from worker.errors import ConfigError, LedgerUnavailable
-from worker.ledger import schema
+from worker.ledger import migrations, schema
 
 BUSY_SECONDS = 30
+#: How old the knowledge of the tables' version may be. Below the time after which a silent worker counts as dead
+#: (migrations.ALIVE_SECONDS): one that was frozen or cut off meanwhile looks before it touches anything.
+CHECKED_SECONDS = 10.0
 _URL_HINT = "Use sqlite:////path/to/ledger.sqlite or postgresql://user@host/database."
 #: The server ends what a frozen or cut-off worker leaves open, so that its row locks cannot stop the fleet.
 _PG_OPTIONS = (
@@ -47,7 +50,7 @@ class Database:
         self.place = _place(self._url, self._memory)
         # Engines of parent processes stay here untouched: closing their connections would disturb the parent.
         self._engines: dict[int, Engine] = {}
-        self._checked: set[int] = set()
+        self._checked: dict[int, float] = {}  # pid → when, monotonic
         self._pid = os.getpid()
         # All threads share the one connection of an in-memory ledger: one transaction at a time.
         self._only = threading.RLock()
@@ -68,15 +71,18 @@ class Database:
             yield conn
 
     def migrate(self) -> None:
-        """Create the file and the tables that are missing. Raises LedgerUnavailable, ConfigError."""
+        """Create the file and the tables that are missing, bring old tables up to date.
+
+        Raises LedgerUnavailable, ConfigError, UpgradeBlocked.
+        """
         with self._translated():
             if self._url.get_backend_name() == "sqlite" and not self._memory:
                 self._create_file(Path(str(self._url.database)))
             with self._transaction(write=False) as conn:
-                version = schema.found(conn)
-            if version is None:
+                present = migrations.found(conn)
+            if present is None or present.version < schema.VERSION:
                 with self._transaction(write=True) as conn:
-                    schema.migrate(conn)
+                    migrations.migrate(conn)
         with self.read():
             pass
 
@@ -128,10 +134,10 @@ class Database:
         )
 
     def _check(self, conn: Connection) -> None:
-        pid = os.getpid()
-        if pid not in self._checked:
-            schema.check(conn)
-            self._checked.add(pid)
+        pid, at = os.getpid(), time.monotonic()
+        if at - self._checked.get(pid, -CHECKED_SECONDS) >= CHECKED_SECONDS:
+            migrations.check(migrations.found(conn))
+            self._checked[pid] = at
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

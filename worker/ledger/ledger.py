@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any
 
-from worker.ledger import claims, due, finish, mend, notices, runs, schedule, steps, tallies, workers
+from worker.ledger import claims, due, finish, history, mend, notices, runs, schedule, steps, tallies, workers
 from worker.ledger.engine import Database
 from worker.ledger.model import Claim, Hint, NewRun, NewStep, Notice, Run, Step, WorkerInfo
 from worker.ledger.outcomes import FailOutcome, JobDue, RunEnd, Stats
@@ -27,7 +27,9 @@ class Ledger:
         self._lease_seconds = lease_seconds
 
     def migrate(self) -> None:
-        """Create the database file (mode 0600) and the tables that are missing; nothing to do is quick."""
+        """Create the database file (mode 0600) and the tables that are missing, bring old tables up to date;
+        nothing to do is quick. Raises UpgradeBlocked while workers are alive that could not go on.
+        """
         self._database.migrate()
 
     def ping(self) -> None:
@@ -266,6 +268,11 @@ class Ledger:
         with self._database.write() as conn:
             workers.beat(conn, info)
 
+    def stopped(self, worker: str) -> None:
+        """This worker ends now."""
+        with self._database.write() as conn:
+            workers.stop(conn, worker)
+
     def workers(self, *, alive_within: float) -> list[WorkerInfo]:
         """Those that beat within so many seconds, by name."""
         with self._database.read() as conn:
@@ -284,10 +291,15 @@ class Ledger:
         with self._database.write() as conn:
             notices.sent(conn, notice_id)
 
-    def notice_failed(self, notice_id: int, retry_in: float) -> None:
-        """Again in `retry_in` seconds, doubled for each earlier attempt, an hour at most."""
+    def notice_failed(self, notice_id: int, retry_in: float, told: Collection[str] = ()) -> None:
+        """Again in `retry_in` seconds, doubled for each earlier attempt, an hour at most; not for `told`."""
         with self._database.write() as conn:
-            notices.failed(conn, notice_id, retry_in)
+            notices.failed(conn, notice_id, retry_in, told)
+
+    def told(self, run_id: str) -> list[history.Told]:
+        """The events of a run, oldest first."""
+        with self._database.read() as conn:
+            return history.told(conn, run_id)
 
     def tallies(self, within: float) -> tallies.Tallies:
         """What was tried again, started again and sent again, over the runs of the last `within` seconds."""

@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-RunKind = Literal["backup", "restore", "drill", "cleanup", "verify", "scrub", "copy"]
+#: audit, report and digest are no work on backups: records that wait for a destination, and what is told by schedule.
+RunKind = Literal[
+    "backup", "restore", "drill", "cleanup", "verify", "scrub", "copy", "audit", "report", "digest"
+]  # fmt: skip
 #: Open states are the first two; every other state is final.
 RunState = Literal[
     "queued",
@@ -128,12 +131,15 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Hint:
-    """A message to send: "run R, step S may be due"."""
+    """A message to send: "run R, step S may be due". The last three are for people to read."""
 
     run_id: str
     step_id: int
     name: str
     queue: str
+    database: str = ""
+    backup_id: str | None = None
+    key: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,3 +163,8 @@ class Notice:
     event: str
     data: Mapping[str, Any]
     created_at: float
+
+    @property
+    def told(self) -> frozenset[str]:
+        """Who has taken it at an earlier attempt."""
+        return frozenset(self.data.get("told", ()))

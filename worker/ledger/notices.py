@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from sqlalchemy import Row, func, select, update
@@ -29,13 +30,19 @@ def sent(conn: Connection, notice_id: int) -> None:
     conn.execute(update(notices).where(notices.c.id == notice_id).values(sent_at=now()))
 
 
-def failed(conn: Connection, notice_id: int, retry_in: float) -> None:
-    """Try again in `retry_in` seconds, doubled for each attempt before this one, an hour at most."""
+def failed(conn: Connection, notice_id: int, retry_in: float, told: Collection[str] = ()) -> None:
+    """Try again in `retry_in` seconds, doubled for each attempt before this one, an hour at most.
+
+    `told`: who has taken it, to be passed over then (`Notice.told`).
+    """
     mine = notices.c.id == notice_id
-    attempts = conn.execute(select(notices.c.attempts).where(mine).with_for_update()).scalar()
-    if attempts is not None:
-        delay = min(retry_in * 2.0 ** min(max(attempts - 1, 0), 20), RETRY_CAP_SECONDS)
-        conn.execute(update(notices).where(mine).values(next_attempt_at=now() + delay))
+    found = conn.execute(
+        select(notices.c.attempts, notices.c.data).where(mine).with_for_update()
+    ).one_or_none()
+    if found is not None:
+        delay = min(retry_in * 2.0 ** min(max(found.attempts - 1, 0), 20), RETRY_CAP_SECONDS)
+        data = found.data | {"told": sorted({*found.data.get("told", ()), *told})}
+        conn.execute(update(notices).where(mine).values(next_attempt_at=now() + delay, data=data))
 
 
 def pending(conn: Connection) -> int:

@@ -88,10 +88,9 @@ def find(
     limit: int = 50,
     since: float | None = None,
 ) -> list[Run]:
-    """Newest first."""
+    """Newest first. Audit records on their way are among them only when they are asked for by kind."""
     query = select(runs).order_by(runs.c.created_at.desc(), runs.c.id.desc()).limit(limit)
-    if kind is not None:
-        query = query.where(runs.c.kind == kind)
+    query = query.where(runs.c.kind == kind if kind is not None else runs.c.kind != "audit")
     if database is not None:
         query = query.where(runs.c.database == database)
     if states is not None:

@@ -1,4 +1,6 @@
-"""The ledger's tables. All times are epoch seconds of the database's clock (`clock.now`)."""
+"""The ledger's tables, as `migrations` leaves them. All times are epoch seconds of the database's clock
+(`clock.now`). What changes a table, a step's name or the meaning of its data gets a migration and a new VERSION.
+"""
 
 from __future__ import annotations
 
@@ -18,25 +20,26 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
-    insert,
-    inspect,
     literal_column,
-    select,
     text,
 )
-from sqlalchemy.engine import Connection
 
-from worker.errors import ConfigError
 from worker.ledger.clock import now
 
-VERSION = 1
-_MIGRATION_LOCK = 7_063_700_001  # pg_advisory_xact_lock: one migration at a time
+VERSION = 2
+#: The lowest VERSION whose programs can work on these tables, beside those of this one.
+OLDEST = 2
 
 metadata = MetaData()
 _Id = BigInteger().with_variant(Integer, "sqlite")
 _Json = JSON(none_as_null=True)
 
-version = Table("ledger_version", metadata, Column("version", Integer, nullable=False))
+version = Table(
+    "ledger_version",
+    metadata,
+    Column("version", Integer, nullable=False),
+    Column("oldest", Integer, nullable=False, server_default=text("1")),
+)
 
 runs = Table(
     "runs",
@@ -143,6 +146,8 @@ workers = Table(
     Column("spool_id", Text, nullable=False),
     Column("version", Text, nullable=False),
     Column("seen_at", Double, nullable=False),
+    Column("schema", Integer, nullable=False, server_default=text("1")),  # the VERSION that it knows
+    Column("stopped_at", Double),  # it has said goodbye
 )
 
 notices = Table(
@@ -159,33 +164,3 @@ notices = Table(
     sqlite_autoincrement=True,
 )
 _partial("notices_unsent", notices.c.sent_at.is_(None), notices.c.next_attempt_at)
-
-
-def migrate(conn: Connection) -> None:
-    """Create what is missing, also from many processes at once. Raises ConfigError for a newer ledger."""
-    if conn.dialect.name == "postgresql":
-        conn.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    if found(conn) is None:
-        metadata.create_all(conn)
-        conn.execute(insert(version).values(version=VERSION))
-    check(conn)
-
-
-def check(conn: Connection) -> None:
-    """Raises ConfigError when these are not the tables that this version knows."""
-    present = found(conn)
-    if present is None:
-        raise ConfigError("The ledger has no tables yet.", "Any worker or pgfleet command creates them.")
-    if present != VERSION:
-        raise ConfigError(
-            f"The ledger's tables have version {present}, this pgfleet knows version {VERSION}.",
-            "Upgrade pgfleet on this host: a newer one has migrated the ledger.",
-        )
-
-
-def found(conn: Connection) -> int | None:
-    """The version of the tables that are there, None when there are none."""
-    if not inspect(conn).has_table(version.name):
-        return None
-    number: int = conn.execute(select(version.c.version)).scalar_one()
-    return number

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from worker.ledger import rows
 from worker.ledger.clock import now
 from worker.ledger.model import WorkerInfo
-from worker.ledger.schema import workers
+from worker.ledger.schema import VERSION, workers
 
 #: Not a worker, and it takes no queue: what `reconcile` signs with at the end of each tick.
 RECONCILE = "reconcile"
@@ -18,9 +18,19 @@ RECONCILE = "reconcile"
 
 def beat(conn: Connection, info: WorkerInfo) -> None:
     """`seen_at` is the database's, whatever `info` says."""
-    values = asdict(info) | {"queues": list(info.queues), "seen_at": now()}
+    values = asdict(info) | {
+        "queues": list(info.queues),
+        "seen_at": now(),
+        "schema": VERSION,
+        "stopped_at": None,
+    }
     if not conn.execute(update(workers).where(workers.c.name == info.name).values(values)).rowcount:
         conn.execute(rows.insert_ignoring(conn, workers).values(values))
+
+
+def stop(conn: Connection, name: str) -> None:
+    """It has said goodbye: no upgrade waits for it. Its row stays, its spool may be back with its next start."""
+    conn.execute(update(workers).where(workers.c.name == name).values(stopped_at=now()))
 
 
 def alive(conn: Connection, within: float) -> list[WorkerInfo]:
