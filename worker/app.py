@@ -27,6 +27,10 @@ def _app() -> Celery:
     tasks.register(made)
     presence.configure(settings)
     presence.connect(made)
+    if "flower" in sys.argv[1:]:
+        from worker.flower import page  # late: nobody else needs a web server
+
+        page.prepare(settings)
     return made
 
 

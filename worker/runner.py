@@ -15,6 +15,7 @@ import random
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
@@ -113,8 +114,31 @@ STEPS: Mapping[str, Callable[[Context], Outcome]] = {
 }
 
 
-def perform(adapters: Adapters, run_id: str, step_id: int) -> PgfleetError | None:
-    """Do one step if it is ours to do. Returns its error, already recorded, for whoever wants to show it.
+class Watch:
+    """Told how an attempt at a step goes, by whoever wants to show it; this one shows nothing."""
+
+    def during(self, context: Context) -> AbstractContextManager[object]:
+        """Entered around the work."""
+        return nullcontext()
+
+    def done(self, claim: Claim, outcome: Outcome, seconds: float) -> None:
+        """Committed, after so many seconds."""
+
+    def again(self, claim: Claim, error: PgfleetError, seconds: float, *, counts: bool) -> None:
+        """Due again in so many seconds; an attempt that `counts` was one of a few."""
+
+    def failed(self, claim: Claim, error: PgfleetError) -> None:
+        """For good."""
+
+    def lost(self, claim: Claim) -> None:
+        """Cancelled or taken over: what it did does not count."""
+
+
+_UNSEEN = Watch()
+
+
+def perform(adapters: Adapters, run_id: str, step_id: int, watch: Watch = _UNSEEN) -> PgfleetError | None:
+    """Do one step if it is ours to do. Returns its error, already recorded.
 
     Raises LedgerUnavailable when not even the claim could be made.
     """
@@ -122,41 +146,45 @@ def perform(adapters: Adapters, run_id: str, step_id: int) -> PgfleetError | Non
     if claim is None:
         return None
     with log.context(run=run_id, step=claim.step.name, key=claim.step.key, database=claim.run.database):
-        return _perform(adapters, claim)
+        return _perform(adapters, claim, watch)
 
 
-def _perform(adapters: Adapters, claim: Claim) -> PgfleetError | None:
+def _perform(adapters: Adapters, claim: Claim, watch: Watch) -> PgfleetError | None:
     ledger, context, began = adapters.ledger, Context(adapters, claim), time.monotonic()
     logger.info("begin", extra={"action": "begin", "attempt": claim.step.attempts})
     try:
         if claim.step.name == "backup.dump" and claim.step.attempts == 1 and "waits" not in claim.step.data:
             ping.started(context.database, claim.run)
-        with Heartbeat(context):
+        with Heartbeat(context), watch.during(context):
             outcome = STEPS[claim.step.name](context)
             context.check()
         following = flows.follow(claim.step, outcome.result, outcome.fan_out)
         ledger.commit(claim, outcome.result, following, end=_end(outcome))
     except Later as later:
         ledger.postpone(claim, later.seconds, later.data)
+        watch.again(claim, later, later.seconds, counts=False)
         logger.info(later.message, extra={"action": "postpone", "seconds": later.seconds})
     except LeaseLost:
-        _let_go(ledger, claim)
+        _let_go(ledger, claim, watch)
     except Exception as error:  # noqa: BLE001 - whatever went wrong belongs in the ledger
         if not context.stop.is_set():
-            return _failed(adapters, claim, error)
-        _let_go(ledger, claim)
+            return _failed(adapters, claim, error, watch)
+        _let_go(ledger, claim, watch)
     except BaseException:
         ledger.release(claim)
         raise
     else:
-        _log_end(claim, outcome, time.monotonic() - began)
+        seconds = time.monotonic() - began
+        _log_end(claim, outcome, seconds)
+        watch.done(claim, outcome, seconds)
     return None
 
 
-def _let_go(ledger: Ledger, claim: Claim) -> None:
+def _let_go(ledger: Ledger, claim: Claim, watch: Watch) -> None:
     """Cancelled or taken over: whoever waits for this worker to be done need not wait for its lease."""
     logger.warning("the step was cancelled or taken over", extra={"action": "lost"})
     ledger.release(claim)
+    watch.lost(claim)
 
 
 def _end(outcome: Outcome) -> RunEnd | None:
@@ -173,12 +201,13 @@ def _log_end(claim: Claim, outcome: Outcome, seconds: float) -> None:
     logger.info("done", extra=extra)
 
 
-def _failed(adapters: Adapters, claim: Claim, error: Exception) -> PgfleetError:
+def _failed(adapters: Adapters, claim: Claim, error: Exception, watch: Watch) -> PgfleetError:
     """Record a failure: due again later when a retry may cure it, else for good."""
     waits = int(claim.step.data.get("waits", 0)) + 1
     if isinstance(error, Busy) and waits <= MAX_WAITS:
         adapters.ledger.postpone(claim, WAIT_SECONDS, {"waits": waits, "waiting_for": error.message})
         logger.info(error.message, extra={"action": "postpone", "seconds": WAIT_SECONDS})
+        watch.again(claim, error, WAIT_SECONDS, counts=False)
         return error
     known = error if isinstance(error, PgfleetError) else _unexpected(error)
     retryable = not isinstance(error, PgfleetError) or error.retryable
@@ -190,6 +219,12 @@ def _failed(adapters: Adapters, claim: Claim, error: Exception) -> PgfleetError:
         extra={"action": outcome, "hint": known.hint, "kind": type(error).__name__, "retry_in": retry_in},
         exc_info=error if not isinstance(error, PgfleetError) else None,
     )
+    if outcome == "retry" and retry_in is not None:
+        watch.again(claim, known, retry_in, counts=True)
+    elif outcome == "ignored":
+        watch.lost(claim)
+    else:
+        watch.failed(claim, known)
     return known
 
 

@@ -160,6 +160,9 @@ def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: st
 
 def _drill_run(adapters: Adapters, request: DrillRequest, who: str, here: str) -> NewRun:
     database = request.database or database_of(adapters, request.backup)
+    adapters.database(database)
+    if request.destination is not None:
+        adapters.destination(request.destination)
     key = request.idempotency_key and f"drill:{database}:{request.idempotency_key}"
     return NewRun("drill", database, {**request.to_payload(), "requested_by": who}, who, key, here=here)
 

@@ -5,9 +5,10 @@ Arguments are ids or a small JSON request: never a secret, a DSN or a path.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 from celery import Celery
@@ -15,7 +16,7 @@ from kombu.exceptions import OperationalError
 
 from worker import reconcile, runner
 from worker.config.model import Settings
-from worker.errors import PgfleetError
+from worker.flower.shown import EntryTask, Said, Shown, ShownTask, arguments, request_of
 from worker.ledger.model import Hint
 from worker.steps.context import Adapters
 from worker.submit import submit
@@ -49,7 +50,15 @@ def send(app: Celery, hints: Iterable[Hint]) -> int:
     sent = 0
     try:
         for hint in hints:
-            app.send_task(hint.name, args=[hint.run_id, hint.step_id], queue=hint.queue, retry=False)
+            shown, for_what = arguments(hint)
+            app.send_task(
+                hint.name,
+                args=[hint.run_id, hint.step_id],
+                argsrepr=shown,
+                kwargsrepr=for_what,
+                queue=hint.queue,
+                retry=False,
+            )
             sent += 1
     except OperationalError as error:
         logger.warning("the broker does not take messages", extra={"action": "hint", "error": str(error)})
@@ -62,23 +71,28 @@ def register(app: Celery) -> None:
     for kind in ENTRIES:
         _register_entry(app, kind)
 
-    @app.task(name="pgfleet.reconcile")
-    def reconcile_task() -> None:
-        send(app, reconcile.reconcile(adapters()))
+    @app.task(name="pgfleet.reconcile", base=ShownTask)
+    def reconcile_task() -> Said:
+        sent = send(app, reconcile.reconcile(adapters()))
+        return Said(f"{sent} {'message' if sent == 1 else 'messages'} sent")
 
 
 def _register_step(app: Celery, name: str) -> None:
-    @app.task(name=name, throws=(PgfleetError,))
-    def step(run_id: str, step_id: int) -> None:
-        error = runner.perform(adapters(), run_id, step_id)
+    @app.task(name=name, base=ShownTask, bind=True)
+    def step(self: ShownTask, run_id: str, step_id: int) -> Said:
+        shown = Shown(self)
+        runner.perform(adapters(), run_id, step_id, shown)
         send(app, adapters().ledger.take_due(run_id=run_id, limit=8))
-        if error is not None:
-            raise error
+        return shown.conclude()
 
 
 def _register_entry(app: Celery, kind: str) -> None:
-    @app.task(name=f"pgfleet.{kind}", bind=True)
-    def entry(self: Any, request: Mapping[str, Any] | None = None) -> None:
+    @app.task(name=f"pgfleet.{kind}", base=EntryTask, bind=True, kind=kind)
+    def entry(self: Any, *args: Any, **fields: Any) -> Said:
+        """The answer is a JSON list: a run for each database that was asked for."""
         who = f"task {self.request.origin or 'unknown'}"
-        for run in submit(adapters(), kind, dict(request or {}), requested_by=who):
+        runs = submit(adapters(), kind, request_of(kind, args, fields), requested_by=who)
+        for run in runs:
             send(app, adapters().ledger.take_due(run_id=run.id, limit=8))
+        answer = [{"run_id": run.id, "database": run.database, "state": run.state} for run in runs]
+        return Said(json.dumps(answer))
