@@ -60,17 +60,17 @@ def _after_setup(sender: str, instance: Any, **_: Any) -> None:
     adapters = Adapters(_Process.settings)
     queues = frozenset(instance.app.amqp.queues.consume_from)
     try:
-        adapters.ledger.ping()
+        ledger = adapters.ledger
+        ledger.ping()
         if queues & STAGING:
             instance.app.amqp.queues.select_add(f"spool.{adapters.spool.id}")
         if "dump" in queues:
             check_dump_role(adapters)
         notice_settings(adapters, "worker", sender)
+        ledger.close()  # the pool's children open their own
     except PgfleetError as error:
-        sys.stderr.write(f"Error: {error.message}\nHint: {error.hint}\n")
+        sys.stderr.write(f"Error: {error.message}\nHint:  {error.hint}\n")
         raise SystemExit(error.exit_code) from None
-    finally:
-        adapters.ledger.close()  # the pool's children open their own
 
 
 def _goodbye(sender: Any, **_: Any) -> None:
