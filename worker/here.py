@@ -6,10 +6,11 @@ import time
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from worker import notify, runner
-from worker.ledger.model import Run
+from worker.ledger.model import OPEN_STATES, Run
 from worker.steps.context import Adapters
 
 _Busy = set[Future[object]]
+_RECORDS = 50
 
 
 def work(adapters: Adapters, run_id: str, *, threads: int = 4) -> Run:
@@ -30,9 +31,17 @@ def work(adapters: Adapters, run_id: str, *, threads: int = 4) -> Run:
                 continue
             due_in = ledger.next_due_at(run_id=run_id, here=here)
             if due_in is None:
+                _deliver(adapters)
                 notify.tell(ledger, adapters.settings)  # where there is no fleet nobody else does
                 return ledger.run(run_id)
             time.sleep(min(max(due_in, 0.05), 1.0))
+
+
+def _deliver(adapters: Adapters) -> None:
+    """What is to be put on record, and waits in the ledger for a worker."""
+    for run in adapters.ledger.runs(kind="audit", states=OPEN_STATES, limit=_RECORDS):
+        for hint in adapters.ledger.take_due(run_id=run.id, limit=1):
+            runner.perform(adapters, run.id, hint.step_id)
 
 
 def _start_due(adapters: Adapters, run_id: str, here: str, pool: ThreadPoolExecutor, room: int) -> _Busy:

@@ -9,24 +9,27 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker import __version__, flows, log, notify, runner
 from worker.config.model import Database, Settings
-from worker.core import cron, drill
+from worker.core import cron, drill, period
+from worker.core.audit import ANY
 from worker.core.requests import DrillRequest
 from worker.errors import PgfleetError
 from worker.ledger import JobDue
 from worker.ledger.model import Hint, NewRun, Run, RunKind, WorkerInfo
 from worker.ledger.workers import RECONCILE
 from worker.owner import is_dead
+from worker.steps import audit
 from worker.steps.context import Adapters
 
 logger = logging.getLogger("pgfleet.reconcile")
 
 CATCH_UP_SECONDS = 7 * 86_400.0
 REPAIR_SECONDS = 86_400.0
+DIGEST_AT_MOST = timedelta(days=31)
 
 
 def reconcile(adapters: Adapters) -> list[Hint]:
@@ -39,6 +42,7 @@ def reconcile(adapters: Adapters) -> list[Hint]:
         fail_overdue,
         catch_up,
         repair_damaged,
+        records,
         tell,
     )
     for part in parts:
@@ -60,7 +64,7 @@ def schedule(adapters: Adapters, now: datetime | None = None) -> int:
     now = now or datetime.now(UTC)
     settings = adapters.settings
     jobs = [job for database in settings.databases.values() for job in _jobs(database, settings, now)]
-    return len(adapters.ledger.schedule_due(jobs))
+    return len(adapters.ledger.schedule_due([*jobs, *_told(settings, now)]))
 
 
 def _jobs(database: Database, settings: Settings, now: datetime) -> Iterator[JobDue]:
@@ -97,6 +101,28 @@ def _drills(database: Database, now: datetime) -> Iterator[JobDue]:
         at = slot.timestamp()
         new = NewRun("drill", database.alias, request, "schedule", job=job, scheduled_for=at)
         yield JobDue(job, line, at, new, flows.first(new))
+
+
+def _told(settings: Settings, now: datetime) -> Iterator[JobDue]:
+    """The report of the month before the slot, and a digest of the time since the slot before."""
+    for kind, line in (("report", settings.report_schedule), ("digest", settings.digest)):
+        slot = cron.latest_slot(line, now) if line else None
+        if slot is None:
+            continue
+        if kind == "report":
+            request = {"month": period.month_before(slot).name}
+        else:
+            before = cron.latest_slot(line, slot - timedelta(seconds=1)) or slot
+            request = {"from": max(before, slot - DIGEST_AT_MOST).isoformat(), "until": slot.isoformat()}
+        new = NewRun(
+            "report" if kind == "report" else "digest",
+            ANY,
+            request | {"requested_by": "schedule"},
+            "schedule",
+            job=kind,
+            scheduled_for=slot.timestamp(),
+        )
+        yield JobDue(kind, line, slot.timestamp(), new, flows.first(new))
 
 
 def take_over(adapters: Adapters) -> int:
@@ -211,6 +237,11 @@ def _rewind(adapters: Adapters, run: Run) -> bool:
 def fail_overdue(adapters: Adapters) -> int:
     """End the runs that have been open for longer than any run should be."""
     return adapters.ledger.fail_overdue(adapters.settings.run_deadline_seconds)
+
+
+def records(adapters: Adapters) -> int:
+    """Try again with audit records that no destination has taken."""
+    return audit.take_up(adapters)
 
 
 def tell(adapters: Adapters) -> int:

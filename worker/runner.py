@@ -27,8 +27,12 @@ from worker.ledger.model import Claim
 from worker.notify import ping
 from worker.owner import me
 from worker.steps import (
+    audit,
+    audit_run,
+    audit_settings,
     conclude,
     copy,
+    digest,
     drill_examine,
     drill_fingerprint,
     drill_report,
@@ -39,6 +43,7 @@ from worker.steps import (
     prune_lock,
     prune_remove,
     prune_sweep,
+    report_month,
     restore_check,
     restore_choose,
     restore_end,
@@ -111,6 +116,11 @@ STEPS: Mapping[str, Callable[[Context], Outcome]] = {
     "drill.control": drill_fingerprint.control,
     "drill.conclude": drill_report.conclude,
     "drill.sweep": drill_server.sweep,
+    "audit.record": audit_run.record_run,
+    "audit.deliver": audit.deliver,
+    "audit.settings": audit_settings.compare,
+    "report.make": report_month.make,
+    "digest.send": digest.send,
 }
 
 

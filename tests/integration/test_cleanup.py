@@ -182,4 +182,4 @@ def test_killed_for_real_and_started_again(near: Scene, tmp_path: Path) -> None:
     again = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=60)
     assert again.returncode == 0, again.stderr
     assert backups_in(store) == set(recent)
-    assert {info.key.partition(".")[0] for info in store.list()} == set(recent)
+    assert {info.key.partition(".")[0] for info in store.list("goimg-")} == set(recent)

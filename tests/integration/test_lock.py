@@ -27,6 +27,7 @@ from tests.integration.prune_scene import (
 from tests.services import Bucket
 from worker import here, runner
 from worker.catalog import Catalog
+from worker.core import audit
 from worker.errors import AccessDenied
 from worker.local.s3 import S3, S3User
 from worker.steps.hold import hold, release
@@ -83,7 +84,7 @@ def test_an_upload_locked_after_the_plan(locked: Bucket, tmp_path: Path) -> None
     for backup in (OLD[0], NEW):
         add_backup(one.store("far"), backup)
     run, _ = one.adapters.ledger.create_run(*new_cleanup(force=True))
-    (plan,) = one.adapters.ledger.steps(run.id)
+    (plan,) = one.adapters.ledger.steps(run.id, name="cleanup.plan")
     runner.perform(one.adapters, run.id, plan.id)
     one.adapters.store("far").extend_lock(f"{OLD[0]}.manifest.json", datetime.now(UTC) + timedelta(days=1))
     ended = here.work(one.adapters, run.id)
@@ -201,6 +202,12 @@ def test_the_fleet_under_exactly_these_policies(
     assert backups_in(unlocked.store("far")) == {NEW}
     with pytest.raises(AccessDenied):
         cleaner.store("far").read(f"{NEW}.dump.gpg")
+    records = {info.key for info in unlocked.store("far").list(audit.PREFIX)}
+    removed = {name.action for name in map(audit.parse, records) if name is not None}
+    assert removed >= {"remove", "cleanup"}, "what the cleaner did is on record, written with its own key"
+    for record in records:
+        with pytest.raises(AccessDenied):
+            cleaner.store("far").delete(record)
     with pytest.raises(AccessDenied):
         put(cleaner.store("far"), f"{NEW}.globals.sql.gpg", b"x")
 

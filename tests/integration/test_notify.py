@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Iterator
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -158,6 +160,48 @@ def test_what_is_not_taken_is_tried_again(told: Adapters, listener: Listener) ->
     scene.end(told, "failed")
     assert reconcile.tell(told) == 0
     assert told.ledger.stats().pending_notices == 1
+
+
+def test_who_has_heard_it_hears_it_once(tmp_path: Path, listener: Listener) -> None:
+    """One service that is away makes the other hear nothing twice, and gets its message when it is back."""
+    urls = f"json://{listener.address}/message json://{listener.address}/other"
+    told = scene.adapters(tmp_path, PGFLEET_NOTIFY_URLS=urls)
+    listener.refuse.add("/other")
+    scene.end(told, "failed")
+    assert reconcile.tell(told) == 0
+    assert [one.path for one in listener.got] == ["/message"]
+    make_due(tmp_path)
+    assert reconcile.tell(told) == 0
+    assert [one.path for one in listener.got] == ["/message"], "not again"
+    listener.refuse.clear()
+    make_due(tmp_path)
+    assert reconcile.tell(told) == 1
+    assert [one.path for one in listener.got] == ["/message", "/other"]
+    make_due(tmp_path)
+    assert reconcile.tell(told) == 0
+
+
+def make_due(directory: Path) -> None:
+    """The wait before the next attempt is over."""
+    with closing(sqlite3.connect(directory / "ledger.db")) as ledger, ledger:
+        ledger.execute("UPDATE notices SET next_attempt_at = 0")
+
+
+def test_a_damaged_copy_is_named(told: Adapters, listener: Listener) -> None:
+    scene.end(told, "damaged", "scrub", destinations={"near": {"parts": 3, "damaged": ["goimg-backup-x"]}})
+    reconcile.tell(told)
+    assert "near goimg-backup-x damaged" in listener.messages[0]["message"]
+
+
+def test_a_ping_that_was_heard_is_not_repeated_for_a_message(
+    tmp_path: Path, pinged: Adapters, listener: Listener
+) -> None:
+    listener.refuse.add("/message")
+    scene.end(pinged, "failed")
+    reconcile.tell(pinged)
+    make_due(tmp_path)
+    reconcile.tell(pinged)
+    assert listener.pings == ["/fail"]
 
 
 def test_a_run_pings_when_it_begins_and_when_it_is_verified(pinged: Adapters, listener: Listener) -> None:

@@ -34,6 +34,8 @@ COMMANDS = {
     "run": ("runs", "run"),
     "cancel": ("runs", "cancel"),
     "status": ("status", "show_status"),
+    "audit": ("audit", "audit"),
+    "report": ("report", "report"),
     "web": ("web", "web"),
     "exporter": ("exporter", "exporter"),
     "config": ("config", "config"),

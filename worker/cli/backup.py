@@ -30,5 +30,5 @@ def backup(
     """
     found = place.adapters_here() if here else place.adapters()
     payload = {"databases": list(databases), "idempotency_key": idempotency_key}
-    runs = submit(found, "backup", payload, requested_by=place.requester(), here=me() if here else "")
+    runs = submit(found, "backup", payload, requested_by=place.requester(found), here=me() if here else "")
     return see_through(found, runs, wait=wait, here=here, as_json=as_json)

@@ -58,7 +58,7 @@ def cleanup(
 
 
 def _submit(found: Adapters, payload: dict[str, Any], *, here: bool) -> list[Run]:
-    runs = submit(found, "cleanup", payload, requested_by=place.requester(), here=me() if here else "")
+    runs = submit(found, "cleanup", payload, requested_by=place.requester(found), here=me() if here else "")
     if not here:
         for run in runs:
             place.send_due(found.settings, found, run.id)

@@ -33,7 +33,7 @@ def copy(
     found = place.adapters_here() if here else place.adapters()
     payload = {"backup": backup, "to": to, "source": source, "database": database}
     payload = {name: value for name, value in payload.items() if value}
-    runs = submit(found, "copy", payload, requested_by=place.requester(), here=me() if here else "")
+    runs = submit(found, "copy", payload, requested_by=place.requester(found), here=me() if here else "")
     return see_through(found, runs, wait=wait, here=here, as_json=as_json)
 
 
@@ -53,7 +53,7 @@ def repair(*, backup_id: str, destination: str | None, wait: bool, here: bool, a
         found,
         backup_id,
         destination=destination,
-        requested_by=place.requester(),
+        requested_by=place.requester(found),
         here=me() if here else "",
     )
     return see_through(found, runs, wait=wait, here=here, as_json=as_json)

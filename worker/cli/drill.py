@@ -51,7 +51,7 @@ def drill(
         "jobs": jobs,
     }
     payload = {name: value for name, value in wanted.items() if value is not None}
-    (run,) = submit(found, "drill", payload, requested_by=place.requester(), here=me() if here else "")
+    (run,) = submit(found, "drill", payload, requested_by=place.requester(found), here=me() if here else "")
     if not here:
         place.send_due(found.settings, found, run.id)
         if not wait:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import click
@@ -11,9 +12,10 @@ from worker.cli import place
 from worker.core.evidence import signed_text
 from worker.core.keys import EvidenceKind
 from worker.core.requests import VerifyRequest
-from worker.errors import BackupNotFound, PgfleetError, ValidationFailed
+from worker.errors import BackupNotFound, ConfigError, PgfleetError, ValidationFailed
 from worker.steps.context import Adapters
 from worker.steps.inventory import choose
+from worker.steps.report_month import SIGNATURE
 
 KINDS = ("verify", "drill", "scrub", "restore", "hold")
 
@@ -42,15 +44,18 @@ def list_evidence(backup_id: str, kind: EvidenceKind | None, destination: str | 
 
 
 @evidence.command("verify")
-@click.argument("backup_id")
+@click.argument("what", metavar="BACKUP_ID|FILE")
 @click.option("--destination", help="Only the copy in this destination.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of what was checked.")
-def verify_evidence(backup_id: str, destination: str | None, as_json: bool) -> int:
-    """Check the signature of each drill record of BACKUP_ID.
+def verify_evidence(what: str, destination: str | None, as_json: bool) -> int:
+    """Check the signature of each drill record of BACKUP_ID, or of a FILE: a report with its FILE.asc, or a record.
 
     Exit codes: 0 all are signed and good, 1 no such backup, 7 one is not signed, was changed, or has no drill.
     """
     found = place.adapters()
+    if "/" in what or Path(what).is_file():
+        return _verify_file(found, Path(what), as_json)
+    backup_id = what
     checked = [
         _checked(found, alias, record) for alias, record in _records(found, backup_id, destination, "drill")
     ]
@@ -65,6 +70,46 @@ def verify_evidence(backup_id: str, destination: str | None, as_json: bool) -> i
         else:
             click.secho(f"✗ {what}: {one['problem']}", fg="red", err=True)
     return 0 if all(one["ok"] for one in checked) else ValidationFailed.exit_code
+
+
+def _verify_file(adapters: Adapters, path: Path, as_json: bool) -> int:
+    """Raises ConfigError for a file that cannot be read."""
+    signature = path.with_name(path.name + SIGNATURE)
+    try:
+        content = path.read_bytes()
+        detached = signature.read_bytes() if signature.is_file() else None
+    except OSError as error:
+        raise ConfigError(
+            f"{error.filename} cannot be read: {error.strerror}.", "Name a report, or a record of evidence."
+        ) from error
+    checked = _checked_file(adapters, content, detached, str(signature))
+    if as_json:
+        click.echo(json.dumps([{"file": str(path), **checked}]))
+    elif checked["ok"]:
+        click.secho(f"✓ {path}: signed by {checked['signed_by']}", fg="green")
+    else:
+        click.secho(f"✗ {path}: {checked['problem']}", fg="red", err=True)
+    return 0 if checked["ok"] else ValidationFailed.exit_code
+
+
+def _checked_file(
+    adapters: Adapters, content: bytes, detached: bytes | None, signature: str
+) -> dict[str, Any]:
+    """By the signature beside it, else by the one that the record itself holds."""
+    if detached is None:
+        try:
+            record = json.loads(content)
+        except ValueError:
+            record = None
+        detached = str(record.get("signature") or "").encode() if isinstance(record, dict) else b""
+        content = signed_text(record) if detached else content
+    if not detached:
+        return {"ok": False, "signed_by": None, "problem": f"it is not signed: there is no {signature}"}
+    try:
+        key = adapters.gpg.verify_signature(content, detached)
+    except PgfleetError as error:
+        return {"ok": False, "signed_by": None, "problem": error.message}
+    return {"ok": True, "signed_by": key, "problem": None}
 
 
 def _records(

@@ -32,7 +32,7 @@ def hold(backup_id: str, reason: str, until: str | None, as_json: bool) -> int:
             "--reason is empty, too long or has control characters.", "Write one line of at most 200 letters."
         )
     found = place.adapters()
-    done, failures = hold_backup(found, backup_id, reason=reason.strip(), until=end, by=place.requester())
+    done, failures = hold_backup(found, backup_id, reason=reason.strip(), until=end, by=place.requester(found))
     when = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "until it is released"
     return _say(backup_id, f"held {when}", done, failures, as_json)
 
@@ -46,7 +46,7 @@ def release(backup_id: str, as_json: bool) -> int:
     Exit codes: 0 success, 1 there is no such backup, 3 configuration, 6 a destination refused.
     """
     found = place.adapters()
-    done, failures = release_backup(found, backup_id, by=place.requester())
+    done, failures = release_backup(found, backup_id, by=place.requester(found))
     return _say(backup_id, "released", done, failures, as_json)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
-
 from worker import log
 from worker.config.load import load
 from worker.config.model import Settings
 from worker.errors import BrokerUnavailable, LedgerUnavailable
 from worker.ledger import Ledger
+from worker.steps import audit_settings
+from worker.steps.audit_settings import notice_settings
 from worker.steps.context import Adapters
 
 
@@ -33,17 +32,19 @@ def adapters_here() -> Adapters:
     except LedgerUnavailable:
         private = Ledger("sqlite://", max_attempts=loaded.max_attempts, lease_seconds=loaded.lease_seconds)
         private.migrate()
-        return Adapters(loaded, private)
+        return Adapters(loaded, private, ledger_lasts=False)
     return found
 
 
-def requester() -> str:
+def who() -> str:
     """user@host, for the record of who asked."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"
+    return audit_settings.requester()
+
+
+def requester(found: Adapters) -> str:
+    """Who asks for something to be done; the settings are put on record when they have changed."""
+    notice_settings(found, "command")
+    return who()
 
 
 def send_due(loaded: Settings, found: Adapters, run_id: str) -> None:

@@ -89,10 +89,10 @@ def restore(
     _confirm(found, payload)
     if file is not None:
         run = restore_locally(
-            found, payload, requested_by=place.requester(), here=me(), file=str(file.absolute())
+            found, payload, requested_by=place.requester(found), here=me(), file=str(file.absolute())
         )
     else:
-        (run,) = submit(found, "restore", payload, requested_by=place.requester(), here=me() if here else "")
+        (run,) = submit(found, "restore", payload, requested_by=place.requester(found), here=me() if here else "")
     return _see_through(found, run, wait=wait, here=here, as_json=as_json)
 
 
@@ -146,7 +146,7 @@ def _after(
         found,
         "undo" if what == "undo" else "finish",
         run_id,
-        requested_by=place.requester(),
+        requested_by=place.requester(found),
         target=target,
         database=database,
         here=me() if here else "",
@@ -201,5 +201,5 @@ def fetch(
     payload = {name.rstrip("_"): value for name, value in options.items() if value} | {"backup": backup}
     payload |= {"before": _moment(before)} if before else {}
     local = {"output": str(output.absolute())} | ({"file": str(file.absolute())} if file else {})
-    run = restore_locally(found, payload, requested_by=place.requester(), here=me(), **local)
+    run = restore_locally(found, payload, requested_by=place.requester(found), here=me(), **local)
     return _see_through(found, run, wait=True, here=True, as_json=as_json)

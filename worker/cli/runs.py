@@ -16,6 +16,7 @@ from worker.cli.follow import troubles
 from worker.cli.show_run import describe
 from worker.core import human
 from worker.ledger.model import OPEN_STATES, Run
+from worker.steps import audit
 from worker.steps.context import Adapters
 
 
@@ -115,8 +116,21 @@ def cancel(run_id: str) -> int:
     """Stop a run: its work ends within seconds, and what it left is cleaned up."""
     found = place.adapters()
     run = found.ledger.run(run_id)
-    if found.ledger.cancel(run.id, place.requester()):
+    who = place.requester(found)
+    if found.ledger.cancel(run.id, who):
         click.echo(f"Run {run.id} is cancelled; its spool and open uploads are being cleared.")
+        # By the fleet: a destination that is away must not keep somebody waiting who stops something.
+        audit.note(
+            found,
+            "cancel",
+            by=who,
+            database=run.database,
+            backup_id=run.backup_id,
+            result="cancelled",
+            run_id=run.id,
+            detail={"kind": run.kind, "asked_by": run.requested_by},
+            at_once=False,
+        )
         place.send_due(found.settings, found, run.id)
         return 0
     click.echo(f"Run {run.id} has ended already: {found.ledger.run(run.id).state}.")

@@ -28,7 +28,7 @@ def scrub(*, database: str | None, destination: str | None, wait: bool, here: bo
         found,
         database=database,
         destination=destination,
-        requested_by=place.requester(),
+        requested_by=place.requester(found),
         here=me() if here else "",
     )
     return see_through(found, runs, wait=wait, here=here, as_json=as_json, say=_say)

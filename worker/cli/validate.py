@@ -145,7 +145,7 @@ class _Cycle:
 
     def _done(self, kind: str, payload: dict[str, Any], exit_code: int) -> Run:
         """The run, when it ended well. Raises PgfleetError with the phase's exit code."""
-        (run,) = submit(self._adapters, kind, payload, requested_by=place.requester(), here=me())
+        (run,) = submit(self._adapters, kind, payload, requested_by=place.who(), here=me())
         ended = follow(self._adapters, run, here=True, quiet=True)
         if ended.error is None and ended.state in ("verified", "succeeded"):
             return ended
@@ -191,7 +191,7 @@ class _Cycle:
             "ok": error is None,
             "error": _as_error(error) if error else None,
             "run_id": self.name,
-            "requested_by": place.requester(),
+            "requested_by": place.who(),
             "database": self.name,
             "dbname": self.name,
             "destination": ", ".join(self._database.destinations),

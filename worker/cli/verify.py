@@ -23,5 +23,5 @@ def verify(backup_id: str, destination: str | None, wait: bool, here: bool, as_j
     """
     found = place.adapters_here() if here else place.adapters()
     payload = {"backup": backup_id, "destination": destination}
-    runs = submit(found, "verify", payload, requested_by=place.requester(), here=me() if here else "")
+    runs = submit(found, "verify", payload, requested_by=place.requester(found), here=me() if here else "")
     return see_through(found, runs, wait=wait, here=here, as_json=as_json)

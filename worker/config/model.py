@@ -14,6 +14,7 @@ from worker.config.values import (
     Alias,
     Compression,
     Cron,
+    Digest,
     Endpoint,
     Folders,
     Names,
@@ -30,6 +31,7 @@ DEFAULT_BACKUP_SCHEDULE = "0 2 * * *"
 DEFAULT_CLEANUP_SCHEDULE = "0 3 * * 0"
 DEFAULT_DRILL_SCHEDULE = "0 4 2 * *"
 DEFAULT_SCRUB_SCHEDULE = "30 5 * * *"
+DEFAULT_REPORT_SCHEDULE = "0 6 1 * *"
 
 
 class Strict(BaseModel):
@@ -119,6 +121,8 @@ class Database(Server):
     retention: Retention = Retention()
     rto_seconds: WholeSeconds = Field(1800, ge=1)
     """The recovery time that a drill must not exceed."""
+    rpo_seconds: WholeSeconds = Field(0, ge=0)
+    """How far apart verified backups may be in reports; 0: the schedule's longest interval and 6 hours."""
     require_copies: int = Field(0, ge=0)
     """How many copies make a backup a success; 0 is all of them."""
     allow_replace: bool = False
@@ -255,6 +259,10 @@ class Settings(Strict):
     """The least important events that are logged."""
     notify_urls: SecretUrls = ()
     """Whom to tell about failures (Apprise URLs)."""
+    digest: Digest = ""
+    """When to send a few lines on each database to them, UTC; daily and weekly (Mondays) are at 07:00."""
+    report_schedule: Cron = DEFAULT_REPORT_SCHEDULE
+    """When to write the report of the month before, UTC; off for only on demand."""
     metrics_seconds: Seconds = Field(300, gt=0)
     """How old what the exporter tells of the destinations may be: it lists them that often, if it is asked."""
     web_user: str = "pgfleet"

@@ -26,6 +26,7 @@ def problems(settings: Settings, sources: Sources) -> Iterator[Problem]:
     for alias, database in settings.databases.items():
         yield from _database(database, sources.databases[alias], settings)
     yield from _times(settings, sources.top)
+    yield from _told(settings, sources.top)
     yield from _addresses(settings, sources.top)
     if settings.drill_server is not None and settings.drill_server not in settings.targets:
         yield Problem(
@@ -102,6 +103,12 @@ def _database(database: Database, section: Section, settings: Settings) -> Itera
             f"but there are {len(database.destinations)} destinations.",
             "Write a smaller number, or 0 for all of them.",
         )
+
+
+def _told(settings: Settings, section: Section) -> Iterator[Problem]:
+    if settings.digest and not settings.notify_urls:
+        example = section.example("notify_urls", "mailto://user:password@example.com")
+        yield _half(section, "digest", "notify_urls", f"Say whom to send it to, such as {example}.")
 
 
 def _times(settings: Settings, section: Section) -> Iterator[Problem]:

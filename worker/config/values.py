@@ -190,6 +190,12 @@ Cron = Annotated[
         "off, or a cron line of five fields (UTC) whose time comes", "0 2 * * *", lambda line: line or "off"
     ),
 ]
+DIGESTS = {"daily": "0 7 * * *", "weekly": "0 7 * * 1"}
+Digest = Annotated[
+    str,
+    AfterValidator(lambda line: _schedule(DIGESTS.get(line.strip().lower(), line))),
+    Kind("off, daily, weekly or a cron line of five fields (UTC)", "weekly", lambda line: line or "off"),
+]
 
 
 def unwrap(annotation: Any, metadata: list[Any]) -> tuple[Any, list[Any]]:

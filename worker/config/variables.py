@@ -62,6 +62,7 @@ _DATABASE: dict[str, str] = {
     "dump_timeout": "PGFLEET_DUMP_TIMEOUT",
     "fingerprint": "FINGERPRINT PGFLEET_FINGERPRINT",
     "rto_seconds": "PGFLEET_RTO_SECONDS",
+    "rpo_seconds": "PGFLEET_RPO_SECONDS",
     "require_copies": "PGFLEET_REQUIRE_COPIES",
     "allow_replace": "PGFLEET_ALLOW_REPLACE",
     "drill_questions": "PGFLEET_DRILL_QUESTIONS",

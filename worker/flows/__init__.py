@@ -10,6 +10,9 @@
     copy     plan ─▶ open ─▶ part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
     scrub    (plan ─▶ part × N ─▶ attest) × destinations ─▶ conclude
     cleanup  plan ─▶ tidy, (remove × N ─▶ sweep, lock) × destinations ─▶ conclude
+    report   make          digest   send          audit    deliver, or settings
+
+What somebody answers for (restore, drill, cleanup) ends with audit.record, however it ended.
 
 A step's `group` and `needs` say what it waits for (`worker.ledger.model.NewStep`): a copy is sealed when nothing
 under ``copy/<destination>/`` is undone. Each copy is a branch of its own: what fails in one leaves the others alone.
@@ -19,11 +22,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from worker.flows import backup, drill, restore, upkeep
+from worker.flows import backup, drill, restore, told, upkeep
 from worker.flows.rule import Result, Rule
 from worker.ledger.model import NewRun, NewStep, RunKind, Step
 
-_FLOWS = (backup, restore, drill, upkeep)
+_FLOWS = (backup, restore, drill, upkeep, told)
 _FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {
     kind: rule for flow in _FLOWS for kind, rule in flow.FIRST.items()
 }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from worker.flows.rule import Result, Rule
+from worker.flows.rule import ANSWERED_FOR, Result, Rule
 from worker.ledger.model import NewStep, RunKind, Step
 
 
@@ -14,6 +14,7 @@ def _drill(_: Result) -> list[NewStep]:
         NewStep("restore.choose", queue="restore", branch="drill"),
         NewStep("drill.conclude", queue="restore", needs="*"),
         NewStep("drill.sweep", queue="spool", always=True, max_attempts=20),
+        ANSWERED_FOR,
     ]
 
 
@@ -48,4 +49,6 @@ FOLLOW: Mapping[str, Rule] = {
     "drill.load": _after_drill_load,
     "drill.fingerprint": _after_drill_fingerprint,
 }
-KEPT: Mapping[RunKind, tuple[str, ...]] = {"drill": ("restore.choose", "drill.conclude", "drill.sweep")}
+KEPT: Mapping[RunKind, tuple[str, ...]] = {
+    "drill": ("restore.choose", "drill.conclude", "drill.sweep", ANSWERED_FOR.name)
+}

@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from worker.flows.drill import drill_step
-from worker.flows.rule import Result, Rule
+from worker.flows.rule import ANSWERED_FOR, Result, Rule
 from worker.ledger.model import NewStep, RunKind, Step
 
 
 def _restore(request: Result) -> list[NewStep]:
     if request.get("undo"):
-        return [NewStep("restore.undo", queue="restore")]
+        return [NewStep("restore.undo", queue="restore"), ANSWERED_FOR]
     if request.get("finish"):
-        return [NewStep("restore.drop_old", queue="restore")]
+        return [NewStep("restore.drop_old", queue="restore"), ANSWERED_FOR]
     return [
         NewStep("restore.choose", queue="restore"),
         NewStep("restore.record", queue="restore", always=True),
         NewStep("restore.sweep", queue="spool", always=True, max_attempts=20),
+        ANSWERED_FOR,
     ]
 
 
@@ -83,4 +84,6 @@ FOLLOW: Mapping[str, Rule] = {
     "restore.finish": _then("restore.swap", "restore"),
     "restore.swap": _then("restore.conclude", "control"),
 }
-KEPT: Mapping[RunKind, tuple[str, ...]] = {"restore": ("restore.choose", "restore.record", "restore.sweep")}
+KEPT: Mapping[RunKind, tuple[str, ...]] = {
+    "restore": ("restore.choose", "restore.record", "restore.sweep", ANSWERED_FOR.name)
+}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from worker.flows.backup import after_seal
-from worker.flows.rule import Result, Rule
+from worker.flows.rule import ANSWERED_FOR, Result, Rule
 from worker.ledger.model import NewStep, RunKind, Step
 
 
@@ -70,7 +70,7 @@ def _after_scrub_plan(step: Step, _: Result, parts: Iterable[Result]) -> Iterato
 
 
 def _cleanup(_: Result) -> list[NewStep]:
-    return [NewStep("cleanup.plan")]
+    return [NewStep("cleanup.plan"), ANSWERED_FOR]
 
 
 def _after_plan(_: Step, result: Result, doomed: Iterable[Result]) -> Iterator[NewStep]:

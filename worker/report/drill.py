@@ -53,25 +53,26 @@ def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
         "trend": Markup(trend(shown, rto["target_seconds"])),  # noqa: S704
         "drills": len(shown),
     }
-    environment = _environment()
+    made = environment()
     return Report(
-        environment.get_template("drill.md.j2").render(values),
-        environment.get_template("drill.html.j2").render(values),
+        made.get_template("drill.md.j2").render(values),
+        made.get_template("drill.html.j2").render(values),
     )
 
 
-def _environment() -> Environment:
-    environment = Environment(
+def environment() -> Environment:
+    """Of templates that escape what is foreign in HTML, with the filters that all of them use."""
+    made = Environment(
         loader=PackageLoader("worker.report"),
         autoescape=select_autoescape(("html.j2",)),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(
+    made.filters.update(
         number=_number, duration=human.duration, size=human.size, moment=_moment, cell=_cell, short=_short
     )
-    return environment
+    return made
 
 
 def _number(value: float) -> str:

@@ -24,8 +24,12 @@ from worker.storage.guarded import GuardedStore
 class Adapters:
     """The outside parts as this process is configured to reach them, each opened at its first use."""
 
-    def __init__(self, settings: Settings, ledger: Ledger | None = None) -> None:
+    def __init__(
+        self, settings: Settings, ledger: Ledger | None = None, *, ledger_lasts: bool = True
+    ) -> None:
+        """ledger_lasts: False for one in memory, which is gone with this process."""
         self.settings = settings
+        self.ledger_lasts = ledger_lasts
         self._ledger = ledger
         self._stores: dict[str, GuardedStore] = {}
         self._catalogs: dict[str, Catalog] = {}

@@ -11,8 +11,9 @@ from typing import Any
 
 from worker.catalog import Entry
 from worker.errors import BackupNotFound, PgfleetError
+from worker.steps import audit
 from worker.steps.context import Adapters
-from worker.steps.inventory import list_all
+from worker.steps.inventory import Listed, list_all
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,36 @@ def _record(
             done.append(_of_copy(adapters, alias, entry, record))
         except PgfleetError as error:
             failures[alias] = error
+    _answer_for(adapters, listed[0], record, done, failures)
     return done, failures
+
+
+def _answer_for(
+    adapters: Adapters,
+    item: Listed,
+    record: dict[str, Any],
+    done: list[Held],
+    failures: dict[str, PgfleetError],
+) -> None:
+    """The evidence of a hold goes with its backup; who asked for it stays on record."""
+    held = bool(record["held"])
+    audit.note(
+        adapters,
+        "hold" if held else "release",
+        by=record["by"],
+        database=item.database,
+        backup_id=item.backup_id,
+        where=", ".join(one.destination for one in done),
+        result=("held" if held else "released") if done else "failed",
+        at=datetime.fromisoformat(record["at"]),
+        detail={
+            "reason": record["reason"],
+            "until": record["until"],
+            "evidence_at": record["at"],
+            "legal_hold": [one.destination for one in done if one.locked],
+            "failed": {alias: error.message for alias, error in failures.items()},
+        },
+    )
 
 
 def _of_copy(adapters: Adapters, alias: str, entry: Entry, record: dict[str, Any]) -> Held:

@@ -120,6 +120,8 @@ def _removals(found: Survey, wanted: Sequence[Judged], minimum: int) -> Iterator
                 "destination": copy.destination,
                 "backup_id": copy.entry.backup_id,
                 "bytes": copy.verdict.candidate.size,
+                "rule": copy.verdict.rule,
+                "reason": copy.verdict.reason,
                 "relies_on": relied[copy.destination],
             }
 

@@ -14,6 +14,7 @@ from worker.errors import ObjectLocked, StorageError
 from worker.ledger.model import OPEN_STATES
 from worker.steps.context import Context, Outcome
 from worker.steps.prune import hold_ran_out, is_good, lock_of
+from worker.steps.removed import record_removal
 from worker.storage.guarded import UNTIL_RELEASED, GuardedStore
 
 _READERS = ("restore", "drill", "copy", "verify")
@@ -55,6 +56,7 @@ def _why_not(context: Context, catalog: Catalog, store: GuardedStore, entry: Ent
 
 def _delete(context: Context, catalog: Catalog, store: GuardedStore, entry: Entry) -> tuple[str, str]:
     context.check()
+    record_removal(context, catalog, entry)
     try:
         if hold_ran_out(catalog, entry):
             for info in entry.objects:
