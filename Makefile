@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 VENV ?= .venv
 export VENV PYTHON
 BIN := $(VENV)/bin
-CODE := worker tests benchmarks beat_schedule.py
+CODE := worker tests benchmarks scripts beat_schedule.py
 
 .PHONY: help
 help: ## This list
@@ -26,9 +26,9 @@ test: setup ## Lint, types, layers and the whole test suite, against real server
 	@$(BIN)/pytest -n 2 --dist loadfile -q $(ARGS)
 
 .PHONY: test-deploy
-test-deploy: setup ## Image, compose files and systemd units, run for real (needs Docker, 20 minutes)
+test-deploy: setup ## Image, compose files and systemd units, run for real in a container engine
 	@scripts/quietly.sh $(BIN)/python -m pip install --quiet -r tests/deploy/requirements.txt
-	@$(BIN)/pytest -o python_files='check_*.py' tests/deploy $(ARGS)
+	@scripts/engine.sh $(BIN)/pytest -q -o python_files='check_*.py' tests/deploy $(ARGS)
 
 .PHONY: lint
 lint: setup ## Lint, format check, types, layers
@@ -41,6 +41,15 @@ lint: setup ## Lint, format check, types, layers
 format: setup ## Format the code and sort its imports
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 	@$(BIN)/ruff format --quiet $(CODE)
+
+.PHONY: docs
+docs: setup ## The documentation as a site, in site/
+	@NO_MKDOCS_2_WARNING=1 scripts/quietly.sh $(BIN)/mkdocs build --strict
+	@echo "To read it: $(BIN)/python -m http.server -d site"
+
+.PHONY: reference
+reference: setup ## Write docs/reference anew, from the program
+	@$(BIN)/python -m scripts.reference
 
 .PHONY: bench
 bench: setup ## Run every benchmark
@@ -57,5 +66,5 @@ setup: ## Only the set-up: .venv, the Python packages, gpg
 
 .PHONY: clean
 clean: ## Remove .venv and everything that was made
-	@rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache benchmarks/out
+	@rm -rf $(VENV) build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache benchmarks/out
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

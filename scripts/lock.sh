@@ -8,7 +8,7 @@ scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 scripts/quietly.sh "$python" -m venv "$scratch/venv"
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-scripts/quietly.sh "$scratch/venv/bin/python" -m pip install --quiet '.[local,dev]'
+scripts/quietly.sh "$scratch/venv/bin/python" -m pip install --quiet '.[local,dev,docs]'
 {
   echo "# Written by \`make lock\`: exact versions, so that a build in a year is the build of today."
   "$scratch/venv/bin/python" -m pip freeze --exclude pgfleet --exclude setuptools

@@ -27,5 +27,5 @@ else
   echo "Bringing $venv up to date …"
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-scripts/quietly.sh "$venv/bin/python" -m pip install --quiet -c constraints.txt -e '.[local,dev]'
+scripts/quietly.sh "$venv/bin/python" -m pip install --quiet -c constraints.txt -e '.[local,dev,docs]'
 echo "$wanted" >"$venv/.installed"

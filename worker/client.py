@@ -92,7 +92,12 @@ class DrillView:
 
 
 class WaitTimeout(PgfleetError):
-    """The run had not ended in time; it goes on."""
+    """The run had not ended in time; it goes on.
+
+    Cause: `Client.wait` was given a shorter `timeout` than the run takes.
+    Check: `Client.run`, or `pgfleet run show RUN`.
+    Cure: Wait again: nothing was stopped.
+    """
 
 
 class Client:

@@ -27,6 +27,13 @@ Signal = Literal["start", "success", "fail"]
 
 
 class PingFailed(PgfleetError):
+    """The dead man's switch did not take the ping. The worker's log has this; no command ends with it.
+
+    Cause: The URL is wrong, or the service does not answer.
+    Check: `curl` with that URL from the worker's host.
+    Cure: Correct `PGFLEET_PING_URL`. A ping of success or failure is tried again.
+    """
+
     retryable = True
 
 
