@@ -271,6 +271,22 @@ def test_completed_twice_is_gone_or_done_and_the_object_is_whole(store: GuardedS
     assert content_of(store, "a") == b"content"
 
 
+def test_complete_over_what_is_there_only_when_told(store: GuardedStore) -> None:
+    put(store, "a", b"a stranger's")
+    upload = store.begin("a")
+    parts = [part(store, "a", upload, 1, b"ours")]
+    with pytest.raises(ObjectExists):
+        store.complete("a", upload, parts, if_absent=True)
+    assert content_of(store, "a") == b"a stranger's"
+    assert [found.upload_id for found in store.open_uploads()] == [upload], "it can still be told otherwise"
+    store.complete("a", upload, parts)
+    assert content_of(store, "a") == b"ours"
+
+    upload = store.begin("b")
+    store.complete("b", upload, [part(store, "b", upload, 1, b"new")], if_absent=True)
+    assert content_of(store, "b") == b"new"
+
+
 def test_abort_leaves_nothing(store: GuardedStore) -> None:
     upload = store.begin("a")
     part(store, "a", upload, 1, b"x" * FIVE)

@@ -22,7 +22,9 @@ from tests.drill_scene import DrillScene, drill, litter, make_database
 from tests.restore_scene import Scene
 from tests.services import MAJORS, Database, processes_below, wait_until
 from worker import here, reconcile
+from worker.core.backup import Server
 from worker.core.drill import Check, Question
+from worker.core.restore_plan import preload_settings, preloads
 from worker.errors import ConfigError, MissingDependency
 from worker.ledger import Ledger
 from worker.local import pginstall
@@ -57,6 +59,21 @@ def test_a_server_of_each_major(run_dir: Path, major: int) -> None:
     assert not processes_below(run_dir)
     assert list(run_dir.iterdir()) == []
     assert not throwaway.remove(run_dir, "run1")
+
+
+def test_libraries_that_the_sources_extensions_need_are_preloaded(run_dir: Path) -> None:
+    source = Server(
+        version="17.5", version_num=170005, extensions={"pg_stat_statements": "1.11", "plpgsql": "1.0"},
+        preload=("auto_explain", "pg_stat_statements"),
+    )  # fmt: skip
+    libraries = preloads(source)
+    settings = preload_settings(libraries, "drill")
+    server = throwaway.provision(run_dir, "run1", 17, [pginstall.bin_dir(17)], libraries, settings)
+    with closing(connect(server.target, "postgres", application_name="test")) as connection:
+        connection.execute("CREATE EXTENSION pg_stat_statements")
+        assert connection.execute("SELECT count(*) >= 0 FROM pg_stat_statements").fetchone() == (True,)
+    with pytest.raises(MissingDependency, match="lacks pg_cron, which the backup's extensions need"):
+        throwaway.provision(run_dir, "run1", 17, [pginstall.bin_dir(17)], ("pg_cron",))
 
 
 def test_the_next_newer_major_when_there_is_none_of_its_own(

@@ -7,6 +7,7 @@ import io
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -30,10 +31,11 @@ from worker import flows, runner
 from worker import here as worker_here
 from worker.catalog import Catalog
 from worker.errors import StorageUnavailable
-from worker.ledger.model import NewRun
+from worker.ledger.model import NewRun, NewStep
 from worker.steps.context import Context
 from worker.steps.hold import hold, release
 from worker.steps.prune import clock_jumped, survey
+from worker.steps.upload import open_upload
 from worker.storage import ObjectStore
 
 
@@ -47,6 +49,11 @@ def one(request: pytest.FixtureRequest, tmp_path: Path) -> Scene:
 
 def store_of(one: Scene) -> ObjectStore:
     return one.store(next(iter(one.adapters.settings.destinations)))
+
+
+def all_is_old(one: Scene) -> None:
+    """Own or not: every upload and object has outlived its grace."""
+    one.adapters.settings.__dict__.update(orphan_grace_hours=-1.0, foreign_grace_days=-1.0)
 
 
 def golden(first: date, today: date) -> set[date]:
@@ -165,7 +172,7 @@ def test_what_is_never_removed(one: Scene) -> None:
     prove(store, proven)
     prove(store, refuted, "refuted")
     hold(one.adapters, held, reason="court case", until=None, by="me")
-    hold(one.adapters, until, reason="an hour", until=datetime.now(UTC) + timedelta(seconds=1), by="me")
+    hold(one.adapters, until, reason="an hour", until=datetime.now(UTC) + timedelta(seconds=4), by="me")
     plan = one.plan(one.run(dry_run=True))
     assert {backup: plan[alias, backup] for backup in old[:6]} == {
         newest: (True, "newest"),
@@ -175,7 +182,7 @@ def test_what_is_never_removed(one: Scene) -> None:
         gone: (False, "expired"),
         until: (True, "held"),
     }
-    time.sleep(1.1)
+    time.sleep(4.1)
     one.run(force=True)
     assert backups_in(store) == {newest, proven, held}
     release(one.adapters, held, by="me")
@@ -219,7 +226,7 @@ def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
     add_backup(store, id_of(days_ago(-3)))
     half = id_of(days_ago(50), 5)
     put(store, f"{half}.globals.sql.gpg", b"half")
-    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0
+    all_is_old(one)
     plan = one.plan(one.run(force=True))
     assert {rule for _, rule in plan.values()} == {"clock"}
     assert len(backups_in(store)) == 15
@@ -249,7 +256,7 @@ def test_not_one_strangers_object_is_touched(one: Scene) -> None:
     for name in strange:
         put(store, name, b"mine")
     outside = _outside(one, old)
-    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0  # all of it counts as old
+    all_is_old(one)
     run = one.run(force=True)
     assert run.state == "succeeded", run.error
     left = {info.key for info in store.list()}
@@ -293,7 +300,7 @@ def test_sweep(one: Scene) -> None:
     put(store, f"{sealed}.dump", b"somebody looked into it")
     _open_run(one, alive)
     assert one.run().result["destinations"][store.name]["orphans"] == 0, "too young"
-    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0
+    all_is_old(one)
     run = one.run()
     assert run.state == "succeeded", run.error
     sums = run.result["destinations"][store.name]
@@ -303,6 +310,48 @@ def test_sweep(one: Scene) -> None:
     assert f"{sealed}.data-07.dump.gpg" not in left
     assert {f"{alive}.globals.sql.gpg", f"{sealed}.dump", f"{sealed}.dump.gpg"} <= left
     assert [upload.key for upload in store.open_uploads()] == [f"{alive}.dump.gpg"]
+
+
+def test_what_another_fleet_is_uploading_is_left_alone(tmp_path: Path, bucket: Bucket) -> None:
+    """Two ledgers, one place: B knows nothing of A's backup. Its own dead one goes after hours, A's after days."""
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+    a, b = (scene(tmp_path / name, bucket, aliases=()) for name in ("a", "b"))
+    store = b.store("far")
+    theirs, dead, collided = id_of(days_ago(0), 1), id_of(days_ago(2), 5), id_of(days_ago(2), 6)
+    uploads = {}
+    for fleet, backup in ((a, theirs), (b, dead), (b, collided), (a, collided)):
+        uploads[fleet is a, backup] = _begin(fleet, backup)
+        put(store, f"{backup}.globals.sql.gpg", b"half")
+    b.adapters.settings.__dict__[
+        "orphan_grace_hours"
+    ] = -1.0  # B's own is old; what is A's is younger than a week
+    run = b.run()
+    assert run.state == "succeeded", run.error
+    assert {one.upload_id for one in store.open_uploads()} == {uploads[True, theirs], uploads[True, collided]}
+    left = {info.key for info in store.list()}
+    assert {f"{theirs}.globals.sql.gpg", f"{collided}.globals.sql.gpg"} <= left
+    assert f"{dead}.globals.sql.gpg" not in left
+    all_is_old(b)
+    assert b.run().state == "succeeded"
+    assert not list(store.open_uploads())
+    assert not list(store.list())
+
+
+def _begin(fleet: Scene, backup: str) -> str:
+    """A run of this fleet that opened its upload, and then died or is still at it; the upload's id."""
+    ledger, key = fleet.adapters.ledger, f"{backup}.dump.gpg"
+    new = NewRun("backup", "goimg", {"databases": ["goimg"]})
+    data = {"artifact": {"name": key, "size": 9, "sha256": ""}, "destination": "far"}
+    run, _ = ledger.create_run(new, [NewStep("backup.upload", key, queue="control", data=data)])
+    (step,) = ledger.steps(run.id)
+    claim = ledger.claim(run.id, step.id, owner="somebody")
+    assert claim is not None
+    ledger.set_run(claim, backup_id=backup)
+    context = Context(fleet.adapters, replace(claim, run=ledger.run(run.id)))
+    upload = open_upload(context, fleet.store("far"), fleet.adapters.destination("far"), key)
+    ledger.cancel(run.id, "the test")
+    return upload
 
 
 def _open_run(one: Scene, backup: str) -> None:
@@ -322,7 +371,7 @@ def test_a_lost_manifest_is_not_swept(one: Scene) -> None:
     add_backup(store, old)
     for backup in (young, old):
         store.delete(f"{backup}.manifest.json")
-    one.adapters.settings.__dict__["orphan_grace_hours"] = -1.0
+    all_is_old(one)
     run = one.run()
     assert run.state == "succeeded", run.error
     left = {info.key for info in store.list()}

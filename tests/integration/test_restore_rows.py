@@ -7,14 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
+from tests.conftest import PostgresOf
 from tests.restore_scene import Scene, connect, tables
 from worker.core.backup import TableCount
 from worker.errors import RestoreFailed
 from worker.local.postgres import Postgres
-from worker.postgres import restored
+from worker.postgres import restored, targets
 from worker.postgres.queries import query
 from worker.postgres.restore import load
+from worker.steps.restore_choose import _is_done
+from worker.steps.restore_prepare import _same_server, replacing
 
 
 @pytest.fixture
@@ -58,6 +62,50 @@ def test_rows_for_a_live_database_need_its_configurations_leave(scene: Scene) ->
     assert (run.error["exit_code"], "does not allow" in run.error["message"]) == (3, True)
     with connect(scene.target, "rows") as connection:
         assert connection.execute("SELECT count(*) FROM thing").fetchone() == (1,)
+
+
+@pytest.mark.parametrize("name", ["localhost", "socket"])
+def test_the_live_database_by_another_name_of_its_server(scene: Scene, name: str) -> None:
+    """The settings know it as 127.0.0.1; asked for by a host name or a socket, it is the same database."""
+    adapters = scene.adapters()
+    known = adapters.settings.targets
+    host = str(scene.target.socket_dir) if name == "socket" else name
+    known["there"] = known["there"].model_copy(update={"host": host, "database": None})
+    request = {"target": "there", "database": "rows", "data_only": True, "as_name": "rows", "force": True}
+    run = scene.work(adapters, "restore", request)
+    assert run.error is not None
+    assert "is the live database of rows" in run.error["message"]
+
+
+def test_the_same_server_is_told_by_the_server_itself(scene: Scene, postgres_of: PostgresOf) -> None:
+    """Through a pooler or an address translation neither address nor port say anything."""
+    live = replacing(scene.adapters().settings.databases["rows"])
+    with targets.maintenance(live) as connection:
+        here = targets.identity(connection)
+    assert here is not None
+    assert _same_server(live, here)
+    other = postgres_of(16)
+    changes = {
+        "host": other.host,
+        "port": other.port,
+        "user": other.user,
+        "password": SecretStr(other.password),
+    }
+    assert not _same_server(live.model_copy(update=changes), here)
+    assert not _same_server(live.model_copy(update={"port": 1, "connect_timeout": 1}), here)
+
+
+def test_a_stranger_of_the_same_name_is_not_what_was_restored(scene: Scene) -> None:
+    """A run that starts again after its spool was lost knows its own database by the oid, never by the name."""
+    adapters = scene.adapters()
+    run = scene.work(adapters, "restore", {"target": "there", "database": "rows", "as_name": "mine"})
+    assert run.state == "succeeded", run.error
+    with targets.maintenance(adapters.settings.targets["there"]) as connection:
+        assert _is_done(run, connection)
+        scene.target.dropdb("mine")
+        assert not _is_done(run, connection)
+        scene.target.createdb("mine")
+        assert not _is_done(run, connection)
 
 
 def test_what_an_extension_makes_is_not_counted(scene: Scene) -> None:

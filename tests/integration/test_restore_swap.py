@@ -196,6 +196,17 @@ def test_a_name_that_was_free_is_not_taken_from_anybody(pair: Target, pg: Postgr
     assert who(pg, "live") == "fresh"
 
 
+def test_a_stranger_that_took_the_name_is_not_what_was_loaded(pair: Target, pg: Postgres) -> None:
+    """Done again after a kill: the name is there and what was loaded is not, but this is another database."""
+    with targets.maintenance(pair) as connection:
+        found = targets.find(connection, "fresh")
+        assert found is not None
+    pg.dropdb("fresh")
+    with pytest.raises(RestoreFailed, match="live is another database"):
+        replace.swap(pair, live="live", new="fresh", before="kept", displace=False, loaded=found.oid)
+    assert who(pg, "live") == "live"
+
+
 def test_what_was_loaded_has_vanished(pair: Target, pg: Postgres) -> None:
     pg.dropdb("fresh")
     with pytest.raises(RestoreFailed, match="fresh, is not on the server any more"):

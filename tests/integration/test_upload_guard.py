@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,24 @@ def test_a_strangers_object_is_not_overwritten(adapters: Adapters) -> None:
     assert run.state == "failed"
     assert run.error is not None
     assert run.error["type"] == ObjectExists.__name__
+    assert taken[0].read_bytes() == b"somebody else's", "what the run clears away is its own"
+
+
+def test_a_failed_run_leaves_the_upload_of_another_fleet(adapters: Adapters) -> None:
+    """Of the same name, begun in the same second: neither adopted nor aborted; what the run itself has put goes."""
+    theirs: list[str] = []
+
+    def occupy(run: Run) -> None:
+        store, key = adapters.store("local"), f"{run.backup_id}.dump"
+        theirs.append(store.begin(key))
+        store.put(f"{run.backup_id}.manifest.json.x", b"", size=0, sha256=hashlib.sha256().hexdigest())
+        adapters.ledger.cancel(run.id, "the test")
+
+    run = run_until(adapters, "backup.seal", occupy)
+    assert run.state == "cancelled"
+    store = adapters.store("local")
+    assert [upload.upload_id for upload in store.open_uploads()] == theirs
+    assert [info.key for info in store.list()] == [f"{run.backup_id}.manifest.json.x"]
 
 
 def test_a_process_is_dead_only_when_it_is_gone() -> None:

@@ -88,6 +88,15 @@ def test_the_full_cycle(world: World) -> None:
     assert "| S9-PROD-003 | Database backups are encrypted | pass |" in report.read_text()
 
 
+def test_two_at_once(world: World) -> None:
+    """On one server, into one destination: neither takes the other's database or backup for litter."""
+    both = [world.start("--json", PGFLEET_SPOOL=str(world.root / f"spool{number}")) for number in (1, 2)]
+    for child in both:
+        out, err = child.communicate(timeout=240)
+        assert child.returncode == 0, err
+        assert json.loads(out.strip().splitlines()[-1])["verdict"] == "proven"
+
+
 def test_a_page_by_default(world: World) -> None:
     with world.start() as child:
         out, _ = child.communicate(timeout=120)

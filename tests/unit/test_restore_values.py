@@ -13,6 +13,7 @@ from worker.cli.restore import _confirm
 from worker.config.load import load
 from worker.config.model import Target
 from worker.core import restore_plan, statements, toc
+from worker.core.backup import Server
 from worker.errors import ConfigError, MissingDependency
 from worker.ledger import Ledger
 from worker.postgres.restore import load_error
@@ -296,3 +297,22 @@ def test_the_database_that_a_person_is_asked_about(
     settings = load({"PGFLEET_CONFIG": str(path), "PGFLEET_STATE_DIR": str(tmp_path)})
     with pytest.raises(ConfigError, match=asked):
         _confirm(Adapters(settings, Ledger("sqlite://")), {**payload, "replace": True})
+
+
+def test_which_libraries_a_server_for_a_copy_must_preload() -> None:
+    def of(extensions: str, preload: str = "") -> tuple[str, ...]:
+        named = dict.fromkeys(extensions.split(), "1")
+        return restore_plan.preloads(
+            Server(version="17", version_num=170000, extensions=named, preload=tuple(preload.split()))
+        )
+
+    assert of("plpgsql hstore") == ()
+    assert of("hstore pg_stat_statements", "auto_explain pg_stat_statements") == ("pg_stat_statements",)
+    assert of("pg_cron citus plpgsql", "citus $libdir/pg_cron") == ("citus", "pg_cron"), (
+        "in the source's order"
+    )
+    assert of("pg_cron") == ("pg_cron",), "the backup's role could not see the setting"
+    assert restore_plan.preload_settings((), "drill") == {}
+    settings = restore_plan.preload_settings(("citus", "pg_cron"), "drill")
+    assert settings["shared_preload_libraries"] == "citus,pg_cron"
+    assert (settings["cron.database_name"], settings["cron.launch_active_jobs"]) == ("drill", "off")

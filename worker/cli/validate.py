@@ -85,7 +85,7 @@ class _Cycle:
     def __init__(self, adapters: Adapters, *, quiet: bool) -> None:
         self._adapters = adapters
         self._quiet = quiet
-        self._database = adapters.settings.databases[steps.ALIAS]
+        self._database = next(iter(adapters.settings.databases.values()))
         self._began = time.monotonic()
         self._phases: list[Phase] = []
         self.name = self._database.name
@@ -102,7 +102,7 @@ class _Cycle:
                 with self._phase("fingerprint", _SEED):
                     expected = steps.take_fingerprint(self._database)
                 with self._phase("backup", _BACKUP):
-                    backup = self._done("backup", {"databases": [steps.ALIAS]}, _BACKUP)
+                    backup = self._done("backup", {"databases": [self._database.alias]}, _BACKUP)
                 with self._phase("disaster", 1):
                     steps.drop(self._database)
                 with self._phase("restore", _RESTORE, recovery=True):

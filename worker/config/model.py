@@ -253,6 +253,8 @@ class Settings(Strict):
     """Cleanup asks before it removes more than this share of all backups."""
     orphan_grace_hours: float = Field(24, gt=0)
     """Unfinished uploads and objects that no manifest names are left alone for this many hours."""
+    foreign_grace_days: float = Field(7, gt=0)
+    """Those that the ledger knows nothing of are left alone for this many days: they may be another fleet's."""
     log_format: Literal["text", "json"] = "text"
     """One line per event, for people or for machines."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"

@@ -107,6 +107,7 @@ class Server(Value):
     locale: str | None = None
     extensions: dict[str, str] = Field(default_factory=dict)
     tablespaces: tuple[str, ...] = ()
+    preload: tuple[str, ...] = ()  # shared_preload_libraries, where the role of the backup may see them
 
     @property
     def major(self) -> int:

@@ -118,6 +118,35 @@ def missing_extensions(toc: Toc, wanted: Collection[int], available: Collection[
     return sorted(name for name in names if name not in available)
 
 
+#: Extensions that cannot be created, or do not work, unless the server was started with their library.
+_PRELOADED = frozenset({
+    "anon", "citus", "pg_cron", "pg_qualstats", "pg_squeeze", "pg_stat_kcache", "pg_stat_monitor",
+    "pg_stat_statements", "pg_wait_sampling", "pgaudit", "pglogical", "plan_filter", "timescaledb",
+})  # fmt: skip
+
+
+def preloads(server: Server) -> tuple[str, ...]:
+    """The libraries that a server for a copy of this database must be started with: those of its extensions.
+
+    In the source's order (citus wants to be the first), where the backup may see it.
+    """
+    known = [name.rpartition("/")[2].strip('"') for name in server.preload]
+    guessed = [name for name in sorted(server.extensions) if name in _PRELOADED and name not in known]
+    return tuple(name for name in (*known, *guessed) if name in server.extensions)
+
+
+def preload_settings(libraries: Collection[str], database: str) -> dict[str, str]:
+    """What such a server is set to, so that nothing but the drill works in it: no jobs, no telemetry."""
+    if not libraries:
+        return {}
+    settings = {"shared_preload_libraries": ",".join(libraries)}
+    if "pg_cron" in libraries:  # its extension can be created in this database only
+        settings |= {"cron.database_name": database, "cron.launch_active_jobs": "off"}
+    if "timescaledb" in libraries:
+        settings |= {"timescaledb.telemetry_level": "off"}
+    return settings
+
+
 def missing_owners(toc: Toc, wanted: Collection[int], roles: Collection[str]) -> list[str]:
     """Owners of selected entries that are no role of the server. What is printed last on a line is the owner."""
     missing = set()

@@ -55,12 +55,14 @@ def swap(
     new: str,
     before: str,
     displace: bool = True,
+    loaded: int | None = None,
     reached: Reached = lambda line: None,
 ) -> Swapped:
     """Rename `live`, if there is one, to `before`, and `new` to `live`. Done twice is done once.
 
-    displace=False: the name was free, and a database that has it by now is not ours to rename. `reached` is told each
-    line that was passed. Raises RestoreFailed when a session does not end, when we may not rename, or when the names
+    displace=False: the name was free, and a database that has it by now is not ours to rename. loaded: the oid of
+    `new`, which tells it from another of its name once it is called `live`. `reached` is told each line that was
+    passed. Raises RestoreFailed when a session does not end, when we may not rename, or when the names
     are not there; then nothing has changed.
     """
     with maintenance(target) as connection:
@@ -69,9 +71,10 @@ def swap(
             if old is None:
                 raise RestoreFailed(f"Neither {live} nor {new} is on the server.", "Restore again.")
             kept = find(connection, before) is not None
-            if displace and not kept:  # `live` is there, and it is not what was loaded
+            ours = old.oid == loaded if loaded is not None else kept or not displace
+            if not ours:  # `live` is there, and it is not what was loaded
                 raise RestoreFailed(
-                    f"What was loaded, {new}, is not on the server any more, and nothing was kept as {before}.",
+                    f"What was loaded, {new}, is not on the server any more, and {live} is another database.",
                     f"See what {live} is and who dropped or renamed {new}, then restore again.",
                 )
             return Swapped(0.0, 0, kept=kept)

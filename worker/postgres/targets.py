@@ -8,6 +8,7 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier
 
@@ -70,6 +71,14 @@ class Session:
     ours_to_end: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """A server, whatever name it is reached by. `cluster` outlives a restart, `started` tells clones apart."""
+
+    cluster: str
+    started: str
+
+
 @contextmanager
 def restoring(target: Target, dbname: str) -> Iterator[None]:
     """What goes wrong with the target is a failed restore (exit code 6), tried again where that may help."""
@@ -112,6 +121,15 @@ def facts(connection: Connection) -> TargetFacts:
         found = cursor.execute(query("target_facts")).fetchone()
     assert found is not None
     return found
+
+
+def identity(connection: Connection) -> Identity | None:
+    """None where we may not ask. Raises psycopg.Error."""
+    with connection.cursor(row_factory=class_row(Identity)) as cursor:
+        try:
+            return cursor.execute(query("server_identity")).fetchone()
+        except psycopg.errors.InsufficientPrivilege:
+            return None
 
 
 def find(connection: Connection, name: str) -> Found | None:

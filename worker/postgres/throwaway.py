@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
@@ -73,14 +73,24 @@ class Throwaway(NamedTuple):
         return _postmaster(self.directory / "data") is not None
 
 
-def provision(run_dir: Path, run_id: str, source_major: int, pg_bin: Sequence[Path]) -> Throwaway:
+def provision(
+    run_dir: Path,
+    run_id: str,
+    source_major: int,
+    pg_bin: Sequence[Path],
+    libraries: Collection[str] = (),
+    settings: Mapping[str, str] | None = None,
+) -> Throwaway:
     """A server that answers, of the source's major or the nearest newer one. What an earlier attempt left goes.
+
+    libraries: that it must be able to load. settings: further ones for its configuration.
 
     Raises MissingDependency when no such server is installed, RestoreFailed when it does not start, ConfigError when
     its user cannot get to the spool.
     """
     remove(run_dir, run_id)
     major, programs = _choose(source_major, pg_bin)
+    _check_libraries(major, programs, libraries)
     account = _account()
     if account is not None:
         _check_passable(run_dir, account)
@@ -100,7 +110,7 @@ def provision(run_dir: Path, run_id: str, source_major: int, pg_bin: Sequence[Pa
     )
     _check(made, f"initdb of PostgreSQL {major}")
     with (data / "postgresql.conf").open("a") as file:
-        file.write(_configuration(socket_dir))
+        file.write(_configuration(socket_dir, settings or {}))
     log = directory / "server.log"
     start = [
         str(programs / "pg_ctl"),
@@ -176,6 +186,18 @@ def _choose(source: int, pg_bin: Sequence[Path]) -> tuple[int, Path]:
     return able[0], installed[able[0]]
 
 
+def _check_libraries(major: int, programs: Path, wanted: Collection[str]) -> None:
+    """Distributions (…/VERSION/bin beside …/VERSION/lib) and wheels keep there what a server can load."""
+    folder = programs.parent / "lib"
+    lacking = [name for name in wanted if next(folder.glob(f"**/{name}.so"), None) is None]
+    if lacking:
+        raise MissingDependency(
+            f"PostgreSQL {major} of this drill host lacks {', '.join(lacking)}, which the backup's extensions need "
+            "to be preloaded.",
+            f"Install their packages for PostgreSQL {major} here, or set PGFLEET_DRILL_SERVER to a server with them.",
+        )
+
+
 def _account() -> pwd.struct_passwd | None:
     """Whom the server runs as: PostgreSQL refuses root. None: as ourselves. Raises MissingDependency."""
     if os.geteuid() != 0:
@@ -241,9 +263,9 @@ def _reachable(programs: Path, account: pwd.struct_passwd, directory: Path) -> P
     return copy / programs.relative_to(package.parent)
 
 
-def _configuration(socket_dir: Path) -> str:
+def _configuration(socket_dir: Path, more: Mapping[str, str]) -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    settings = {
+    settings: dict[str, object] = {
         "listen_addresses": "",
         "unix_socket_directories": socket_dir,
         "unix_socket_permissions": "0700",
@@ -265,5 +287,6 @@ def _configuration(socket_dir: Path) -> str:
         "log_min_messages": "warning",
         "timezone": "UTC",
         "log_timezone": "UTC",
+        **more,
     }
     return "".join(f"{name} = '{value}'\n" for name, value in settings.items())

@@ -20,16 +20,16 @@ from worker.core.requests import CopyRequest
 from worker.errors import (
     BackupNotFound,
     BucketMissing,
+    ObjectExists,
     StorageError,
     StorageUnavailable,
-    UploadGone,
 )
 from worker.ledger.model import Step
 from worker.steps.context import Adapters, Context, Later, Outcome
 from worker.steps.facts import recovery_commands
 from worker.steps.inventory import choose
 from worker.steps.prune import is_good
-from worker.steps.upload import complete_already, open_upload, storage_class
+from worker.steps.upload import complete, hash_stored, open_upload, storage_class
 from worker.storage import StoredPart
 
 _BLOCK = 1024 * 1024
@@ -201,7 +201,12 @@ def _send(context: Context, part: BinaryIO) -> str:
     part.seek(0)
     if data["upload_id"] is None:
         cold = storage_class(context, context.adapters.destination(context.step.branch))
-        store.put(key, part, size=size, sha256=sha256, storage_class=cold)
+        repair = bool(context.run.request.get("repair"))
+        try:
+            store.put(key, part, size=size, sha256=sha256, storage_class=cold, if_absent=not repair)
+        except ObjectExists:  # a killed attempt's, or that of a run that could not finish: the same bytes
+            if hash_stored(context, store, key) != sha256:
+                raise
         return ""
     sent = store.put_part(key, data["upload_id"], data["number"], part, size=size, sha256=sha256)
     return sent.etag
@@ -264,7 +269,4 @@ def _complete(context: Context, opened: Step) -> None:
         ),
         key=lambda row: row.number,
     )
-    try:
-        store.complete(key, upload_id, rows)
-    except UploadGone:
-        complete_already(store, key, sum(row.size for row in rows))
+    complete(store, key, upload_id, rows, overwrite=bool(context.run.request.get("repair")))

@@ -11,7 +11,15 @@ from psycopg.errors import DependentObjectsStillExist, DuplicateObject
 from psycopg.sql import SQL, Identifier
 
 from worker.config.model import Target
-from worker.core.restore_plan import missing_extensions, missing_owners, space_needed, too_old
+from worker.core.backup import Manifest
+from worker.core.restore_plan import (
+    missing_extensions,
+    missing_owners,
+    preload_settings,
+    preloads,
+    space_needed,
+    too_old,
+)
 from worker.core.statements import grantees, identifier, statements
 from worker.core.toc import Toc
 from worker.core.versions import dotted
@@ -58,7 +66,7 @@ def provision(context: Context) -> Outcome:
             "Set FINGERPRINT=full for the database, and drill the next backup.",
         )
     toc = read_toc(newest_tools(context), main_archive(context))
-    target, major = _server(context, toc, sum(table.bytes for table in manifest.tables))
+    target, major = _server(context, toc, manifest)
     with targets.maintenance(target) as connection:
         facts = targets.facts(connection)
     _check(context, target, facts, toc)
@@ -84,13 +92,18 @@ def database_name(run_id: str) -> str:
     return f"pgfleet_drill_{run_id}"
 
 
-def _server(context: Context, toc: Toc, size: int) -> tuple[Target, int]:
+def _server(context: Context, toc: Toc, manifest: Manifest) -> tuple[Target, int]:
     """The target, and the major to find the throwaway server again (0 for a configured one)."""
     alias = context.settings.drill_server
     if alias is not None:
         return context.settings.targets[alias], 0
+    size = sum(table.bytes for table in manifest.tables)
     context.adapters.spool.need(space_needed(size, 0), f"The drill of {context.run.backup_id}")
-    made = throwaway.provision(context.run_dir, context.run.id, toc.server[0], context.settings.pg_bin)
+    libraries, name = preloads(manifest.server), database_name(context.run.id)
+    major, settings = toc.server[0], preload_settings(libraries, name)
+    made = throwaway.provision(
+        context.run_dir, context.run.id, major, context.settings.pg_bin, libraries, settings
+    )
     return made.target, made.major
 
 

@@ -57,7 +57,7 @@ def _in_progress(adapters: Adapters) -> list[str]:
     None when the ledger is away, as on the day of the disaster.
     """
     try:
-        runs = [run for kind in _WRITING for run in adapters.ledger.runs(kind=kind, limit=10_000)]
+        runs = [run for kind in WRITING for run in adapters.ledger.runs(kind=kind, limit=10_000)]
     except PgfleetError:
         return []
     given_up = [backup for run in runs for backup in run.data.get("given_up", ())]
@@ -97,7 +97,7 @@ def choose(
     raise _nothing(wanted, listed, failures)
 
 
-_WRITING: tuple[RunKind, ...] = ("backup", "copy")
+WRITING: tuple[RunKind, ...] = ("backup", "copy")
 _USABLE = ("verified", "unverified", "unmanaged")
 _COLD = ("GLACIER", "DEEP_ARCHIVE")
 

@@ -1,13 +1,15 @@
 """What nobody owns any more: uploads left open, objects that no manifest names, dead runs, old rows, old spool.
 
 Only names that `worker.core.keys` reads as this database's, only under the destination's prefix, only what is
-older than the grace period and belongs to no open run. What was sealed once is never swept: the plan judges it.
+older than the grace period and belongs to no open run. What this ledger knows nothing of may be another fleet's, who
+is still at it, and is left alone for days. What was sealed once is never swept: the plan judges it.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from worker.catalog import Catalog, Entry
@@ -15,12 +17,13 @@ from worker.core import keys
 from worker.core.backup import parse_id
 from worker.errors import ObjectLocked, StorageError
 from worker.ledger import Ledger
-from worker.ledger.model import OPEN_STATES
+from worker.ledger.model import OPEN_STATES, Run
 from worker.owner import is_dead
 from worker.steps.context import Context, Outcome
-from worker.steps.inventory import list_all
+from worker.steps.inventory import WRITING, list_all
 from worker.steps.prune import was_sealed
-from worker.storage import ObjectInfo, ObjectStore
+from worker.steps.upload import own_uploads
+from worker.storage import ObjectInfo, ObjectStore, OpenUpload
 
 logger = logging.getLogger("pgfleet.cleanup")
 
@@ -47,18 +50,23 @@ def sweep(context: Context) -> Outcome:
     """Clear one destination of what this database's dead runs have left there. Raises StorageUnavailable."""
     destination = context.step.data["destination"]
     store, catalog = context.adapters.store(destination), context.adapters.catalog(destination)
-    before = datetime.now(UTC) - timedelta(hours=context.settings.orphan_grace_hours)
-    busy = open_backups(context.ledger)
+    known = _known(context)
     problems: list[str] = []
     aborted = 0
-    for upload in _abandoned(store, context.run.database, busy, before):
+    written: set[str] = set()  # backups that somebody may still be uploading
+    for upload in _uploads(store, context.run.database):
         context.check()
-        store.abort(*upload)
-        aborted += 1
+        if known.may_abort(upload):
+            store.abort(upload.key, upload.upload_id)
+            aborted += 1
+        else:
+            written.add(_backup_of(upload.key))
     deleted = size = 0
     for entry in entries_of(context, destination):
         context.check()
-        for info in _orphans(catalog, entry, busy, before):
+        if entry.backup_id in known.busy | written:
+            continue
+        for info in _orphans(catalog, entry, known.limit(entry.backup_id)):
             try:
                 store.delete(info.key)
             except ObjectLocked as error:
@@ -95,20 +103,60 @@ def open_backups(ledger: Ledger) -> set[str]:
     return {name for run in runs for name in (run.backup_id, run.request.get("backup")) if name}
 
 
-def _abandoned(
-    store: ObjectStore, database: str, busy: set[str], before: datetime
-) -> Iterator[tuple[str, str]]:
-    for upload in list(store.open_uploads(f"{database}-backup-")):
-        name = keys.parse(upload.key)
-        if name is None or name.backup_id in busy or parse_id(name.backup_id)[0] != database:
-            continue
-        if upload.started < before:
-            yield upload.key, upload.upload_id
+@dataclass(frozen=True)
+class _Known:
+    """What this ledger says about what it finds. Times: what is younger is left alone."""
+
+    ledger: Ledger
+    busy: set[str]
+    runs: Mapping[str, list[Run]]  # by the backup that they have taken or copied
+    own_before: datetime
+    foreign_before: datetime
+
+    def limit(self, backup: str) -> datetime:
+        return self.own_before if backup in self.runs else self.foreign_before
+
+    def may_abort(self, upload: OpenUpload) -> bool:
+        if _backup_of(upload.key) in self.busy:
+            return False
+        return upload.started < (self.own_before if self._opened(upload) else self.foreign_before)
+
+    def _opened(self, upload: OpenUpload) -> bool:
+        """Two fleets may have begun backups of one name in the same second: the upload's id tells whose it is."""
+        steps = (
+            step
+            for run in self.runs.get(_backup_of(upload.key), ())
+            for name in ("backup.upload", "copy.open")
+            for step in self.ledger.steps(run.id, name=name, all_generations=True)
+        )
+        return any(own_uploads(step, step.data["artifact"]["name"], [upload]) for step in steps)
 
 
-def _orphans(catalog: Catalog, entry: Entry, busy: set[str], before: datetime) -> list[ObjectInfo]:
+def _known(context: Context) -> _Known:
+    ledger, settings, now = context.ledger, context.settings, datetime.now(UTC)
+    runs: dict[str, list[Run]] = {}
+    for kind in WRITING:
+        for run in ledger.runs(kind=kind, database=context.run.database, limit=10_000):
+            for backup in (run.backup_id, *run.data.get("given_up", ())):
+                runs.setdefault(str(backup), []).append(run)
+    own = now - timedelta(hours=settings.orphan_grace_hours)
+    foreign = now - timedelta(days=settings.foreign_grace_days)
+    return _Known(ledger, open_backups(ledger), runs, own, min(own, foreign))
+
+
+def _backup_of(key: str) -> str:
+    name = keys.parse(key)
+    return name.backup_id if name is not None else ""
+
+
+def _uploads(store: ObjectStore, database: str) -> list[OpenUpload]:
+    found = store.open_uploads(f"{database}-backup-")
+    return [one for one in found if (backup := _backup_of(one.key)) and parse_id(backup)[0] == database]
+
+
+def _orphans(catalog: Catalog, entry: Entry, before: datetime) -> list[ObjectInfo]:
     """What of a copy may be deleted: all of one that was never sealed, or what a sealed one does not name."""
-    if entry.backup_id in busy or not entry.objects:
+    if not entry.objects:
         return []
     if entry.state == "incomplete" and not was_sealed(entry) and not entry.held:
         if any(info.modified >= before for info in entry.objects):

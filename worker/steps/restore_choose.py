@@ -122,12 +122,19 @@ def _check_output(path: Path) -> None:
 
 
 def _is_done(run: Run, connection: Connection) -> bool:
-    """Whether an earlier generation of this run, whose spool was lost, had given the database its name already."""
-    kept = run.data.get("restore")
-    if kept is None or kept["mode"] not in ("new", "replace"):
+    """Whether an earlier generation of this run, whose spool was lost, had given the database its name already.
+
+    By the oid of the database that it made, which a rename keeps: a name alone may be anybody's.
+    """
+    kept = run.data.get("restore", {})
+    loaded = kept.get("loaded")
+    if loaded is None or loaded["oid"] is None:
         return False
-    there = [targets.find(connection, kept[name]) for name in ("name", "before") if kept[name] is not None]
-    return None not in there and targets.find(connection, kept["load"]) is None
+    found, server = targets.find(connection, kept["name"]), targets.identity(connection)
+    return found is not None and (found.oid, server.cluster if server else None) == (
+        loaded["oid"],
+        loaded["cluster"],
+    )
 
 
 def manifest_of(run_dir: Path) -> Manifest | None:

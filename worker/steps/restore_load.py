@@ -112,11 +112,21 @@ def _create(context: Context, plan: Plan, target: Target, tools: Tools, toc: Toc
         tablespace = present.tablespace if present is not None else None
         statement = create or _by_hand(connection, name, manifest_of(context.run_dir))
         _create_database(connection, name, statement, tablespace, plan["flags"])
+        plan["loaded"] = _mark(context, connection, name)
         settings = [
             one for one in late if one.startswith(("ALTER DATABASE", "ALTER ROLE")) and " SET " in one
         ]
         plan["notes"] = [*plan["notes"], *replace.apply(connection, settings)]
     return [one for one in late if one not in settings]
+
+
+def _mark(context: Context, connection: Connection, name: str) -> dict[str, Any]:
+    """What tells the database of this run from any other of its name, renamed or not: also to a later generation."""
+    found, server = targets.find(connection, name), targets.identity(connection)
+    loaded = {"oid": found.oid if found else None, "cluster": server.cluster if server else None}
+    if "restore" in context.run.data:  # a drill's database keeps its name
+        context.set_run(data={"restore": {**context.run.data["restore"], "loaded": loaded}})
+    return loaded
 
 
 def _create_database(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
 from typing import Any
 
-from worker.config.model import Target
+from worker.config.model import Database, Server, Target
 from worker.core import human
 from worker.core.backup import Manifest
 from worker.core.requests import RestoreRequest
@@ -21,12 +22,12 @@ from worker.core.restore_plan import (
 from worker.core.statements import grantees, tablespaces
 from worker.core.toc import Selection, Toc
 from worker.core.versions import dotted
-from worker.errors import ConfigError, RestoreFailed
+from worker.errors import ConfigError, PgfleetError, RestoreFailed
 from worker.ledger.model import Run
 from worker.postgres import replace, targets
 from worker.postgres.restore import read_toc, script_of
 from worker.postgres.server import Connection
-from worker.postgres.targets import Found, TargetFacts
+from worker.postgres.targets import Found, Identity, TargetFacts
 from worker.postgres.tools import Tools
 from worker.steps.context import Context, Outcome
 from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools, tools_for
@@ -150,7 +151,7 @@ def _existing(
     context: Context, scene: Scene, found: Found, name: str, connection: Connection
 ) -> dict[str, Any]:
     if scene.request.data_only:
-        _check_live(context, scene, name)
+        _check_live(context, scene, name, connection)
         return {"mode": "in_place", "load": name, "before": None}
     contents = targets.contents(scene.target, name)
     if contents:
@@ -164,14 +165,10 @@ def _existing(
     return {"mode": "empty"}
 
 
-def _check_live(context: Context, scene: Scene, name: str) -> None:
+def _check_live(context: Context, scene: Scene, name: str, connection: Connection) -> None:
     """Rows for a live database need what a replace of it needs: the configuration's leave, and a confirmation."""
-    request, server = scene.request, (scene.target.host, scene.target.port)
-    live = [
-        target
-        for target in context.settings.targets.values()
-        if target.database == name and (target.host, target.port) == server
-    ]
+    request = scene.request
+    live = _live(context, scene, name, connection)
     if not live:
         return
     if not any(target.allow_replace for target in live):
@@ -184,6 +181,45 @@ def _check_live(context: Context, scene: Scene, name: str) -> None:
             f"Putting rows into the live database {name} was not confirmed.",
             f"Give confirm={name!r}, or force (--force).",
         )
+
+
+def _live(context: Context, scene: Scene, name: str, connection: Connection) -> list[Target]:
+    """The targets whose live database this is, by whatever host name, address, socket or pooler they reach it."""
+    settings = context.settings
+    databases = (replacing(one) for one in settings.databases.values())
+    known = [one for one in (*settings.targets.values(), *databases) if one.database == name]
+    here = targets.identity(connection)
+    return [one for one in known if _same_address(one, scene.target) or _same_server(one, here)]
+
+
+def replacing(database: Database) -> Target:
+    """A configured database as a target of that name; [targets.ALIAS] may name another server for its restores."""
+    fields = database.model_dump(include=set(Target.model_fields) - {"database"})
+    return Target.model_validate({**fields, "database": database.name})
+
+
+def _same_address(one: Server, other: Server) -> bool:
+    return one.port == other.port and (one.host == other.host or bool(_addresses(one) & _addresses(other)))
+
+
+def _addresses(server: Server) -> set[str]:
+    if server.host.startswith("/"):  # the directory of a Unix socket
+        return {"127.0.0.1", "::1"}
+    try:
+        return {str(found[4][0]) for found in socket.getaddrinfo(server.host, server.port)}
+    except OSError:
+        return set()
+
+
+def _same_server(one: Target, here: Identity | None) -> bool:
+    """Asked of the server itself. One that does not answer is told by its address only."""
+    if here is None:
+        return False
+    try:
+        with targets.maintenance(one) as connection:
+            return targets.identity(connection) == here
+    except PgfleetError:
+        return False
 
 
 def _may_create(scene: Scene) -> None:

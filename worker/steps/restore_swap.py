@@ -28,6 +28,7 @@ def swap(context: Context) -> Outcome:
             new=plan["load"],
             before=plan["before"] or before_name(plan["name"], context.run.id),
             displace=plan["mode"] != "new",
+            loaded=plan.get("loaded", {}).get("oid"),
         )
         context.note(swapped={"seconds": round(done.seconds, 3), "sessions": done.ended, "kept": done.kept})
         swapped: dict[str, Any] = {

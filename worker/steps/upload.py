@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +20,11 @@ from worker.errors import ObjectExists, ObjectMissing, StorageError, UploadGone
 from worker.ledger.model import Step
 from worker.steps.context import Context, Outcome
 from worker.steps.facts import FACTS, recovery_commands
-from worker.storage import ObjectStore, StoredPart
+from worker.storage import ObjectStore, OpenUpload, StoredPart
 from worker.storage.slice import FileSlice
 
 _BLOCK = 1024 * 1024
+_SKEW = timedelta(minutes=15)  # between this host's clock and the store's
 _ROTTEN = "Check the spool's disk, then start the backup again."
 
 
@@ -38,6 +39,7 @@ def upload(context: Context) -> Outcome:
     plan = parts.plan(size, context.settings.part_size)
     outcome = {"object": key, "size": size, "part_size": plan.part_size}
     if len(plan) == 1:
+        context.note(putting=True)
         _put_whole(context, store, destination, artifact)
         return Outcome({**outcome, "upload_id": None, "sha256": artifact["sha256"], "bytes": size})
     hashes = _part_hashes(context, context.run_dir / key, plan, artifact["sha256"])
@@ -62,14 +64,19 @@ def _put_whole(
             cold = storage_class(context, destination)
             store.put(key, body, size=size, sha256=sha256, if_absent=True, storage_class=cold)
     except ObjectExists:  # of a killed attempt of ours, or a stranger's
-        with store.read(key) as stored:
-            digest = hashlib.sha256()
-            while block := stored.read(_BLOCK):
-                digest.update(block)
-                context.check()
-        if digest.hexdigest() != sha256:
+        if hash_stored(context, store, key) != sha256:
             raise
     context.progress(size)
+
+
+def hash_stored(context: Context, store: ObjectStore, key: str) -> str:
+    """The SHA-256 of a small stored object, read back. Raises ObjectMissing, LeaseLost."""
+    digest = hashlib.sha256()
+    with store.read(key) as stored:
+        while block := stored.read(_BLOCK):
+            digest.update(block)
+            context.check()
+    return digest.hexdigest()
 
 
 def _refuse_strangers(store: ObjectStore, key: str) -> None:
@@ -98,11 +105,27 @@ def _part_hashes(context: Context, path: Path, plan: parts.PartPlan, wanted: str
 
 
 def open_upload(context: Context, store: ObjectStore, destination: Destination, key: str) -> str:
-    """The id of the upload of `key`, adopted when a killed attempt left one, in the ledger before it is used."""
-    found = next((found.upload_id for found in store.open_uploads(key) if found.key == key), None)
-    upload_id = found or store.begin(key, storage_class=storage_class(context, destination))
+    """The id of the upload of `key`, in the ledger before it is used.
+
+    What a killed attempt has opened is adopted: it said when it was about to. A stranger's upload never is.
+    """
+    found = own_uploads(context.step, key, store.open_uploads(key))
+    if not found:
+        context.note(opening=datetime.now(UTC).isoformat())
+    upload_id = found[0] if found else store.begin(key, storage_class=storage_class(context, destination))
     context.note(upload_id=upload_id)
     return upload_id
+
+
+def own_uploads(step: Step, key: str, uploads: Iterable[OpenUpload]) -> list[str]:
+    """The ids of those uploads of `key` that this step has opened."""
+    upload_id, opening = step.data.get("upload_id"), step.data.get("opening")
+    if upload_id is not None:
+        return [one.upload_id for one in uploads if (one.key, one.upload_id) == (key, upload_id)]
+    if opening is None:
+        return []
+    since = datetime.fromisoformat(opening) - _SKEW
+    return [one.upload_id for one in uploads if one.key == key and one.started >= since]
 
 
 def _part_steps(
@@ -180,10 +203,7 @@ def _complete(context: Context, store: ObjectStore, step: Step, described: Mappi
         rows = [StoredPart(1, size, result["sha256"], "")]
     else:
         rows = _part_rows(context, step, parts.PartPlan(size, result["part_size"]))
-        try:
-            store.complete(key, upload_id, rows)
-        except UploadGone:
-            complete_already(store, key, size)
+        complete(store, key, upload_id, rows)
     listed = tuple(Part(number=row.number, size=row.size, sha256=row.sha256) for row in rows)
     return Artifact(**described, part_size=result["part_size"], parts=listed)
 
@@ -205,8 +225,25 @@ def _part_rows(context: Context, step: Step, plan: parts.PartPlan) -> list[Store
     return rows
 
 
-def complete_already(store: ObjectStore, key: str, size: int) -> None:
-    """A killed attempt may have completed the upload and died before it could say so."""
+def complete(
+    store: ObjectStore, key: str, upload_id: str, rows: list[StoredPart], *, overwrite: bool = False
+) -> None:
+    """Join the parts, over nothing that is there unless told to. Raises ObjectExists, UploadGone.
+
+    A killed attempt may have done it and died before it could say so: then the object has the right size.
+    """
+    size = sum(row.size for row in rows)
+    try:
+        store.complete(key, upload_id, rows, if_absent=not overwrite)
+    except ObjectExists:
+        if store.stat(key).size != size:
+            raise
+        store.abort(key, upload_id)
+    except UploadGone:
+        _complete_already(store, key, size)
+
+
+def _complete_already(store: ObjectStore, key: str, size: int) -> None:
     try:
         found = store.stat(key).size
     except ObjectMissing:

@@ -15,6 +15,8 @@ import psycopg
 from psycopg.sql import SQL, Identifier
 
 from worker.config.model import Database, Settings, Target
+from worker.core import keys
+from worker.core.backup import parse_id
 from worker.core.compare import Comparison, compare
 from worker.core.drill import Check, Control
 from worker.core.fingerprint import NOTHING, Fingerprint
@@ -29,7 +31,10 @@ from worker.steps.context import Adapters
 
 log = logging.getLogger("pgfleet.validate")
 
-ALIAS = "pgfleet-validate"
+_ALIAS = "pgfleet-validate"
+_BACKUPS = re.compile(
+    rf"{_ALIAS}(-[0-9a-f]{{8}})?", re.ASCII
+)  # the aliases whose backups are of test databases
 _PREFIX = "pgfleet_validate_"
 #: A test database, and what a restore makes beside it (worker/postgres/replace.py).
 _OURS = re.compile(rf"(?P<owner>{_PREFIX}[0-9a-f]{{8}})(_restore_\w+|_before_\w+)?", re.ASCII)
@@ -51,9 +56,11 @@ def production(settings: Settings, alias: str | None) -> Database:
 
 def settings_for(settings: Settings, source: Database) -> Settings:
     """The same settings for a test database, of a new name, on the server of `source`."""
+    token = secrets.token_hex(4)
+    alias = f"{_ALIAS}-{token}"  # of its own: two validations may take their backups in the same second
     changes: dict[str, Any] = {
-        "alias": ALIAS,
-        "name": f"{_PREFIX}{secrets.token_hex(4)}",
+        "alias": alias,
+        "name": f"{_PREFIX}{token}",
         "exclude_schemas": (),
         "exclude_tables": (),
         "fingerprint": "full",
@@ -61,13 +68,13 @@ def settings_for(settings: Settings, source: Database) -> Settings:
         "allow_replace": False,
     }
     database = source.model_copy(update=changes)
-    return settings.model_copy(update={"databases": {ALIAS: database}, "targets": {ALIAS: target(database)}})
+    return settings.model_copy(update={"databases": {alias: database}, "targets": {alias: target(database)}})
 
 
 def target(database: Database) -> Target:
     """The server that the test database is on."""
     server = database.model_dump(include=set(Target.model_fields) - {"alias", "database", "allow_replace"})
-    return Target.model_validate({**server, "alias": ALIAS})
+    return Target.model_validate({**server, "alias": database.alias})
 
 
 @contextmanager
@@ -77,6 +84,7 @@ def scratch_database(database: Database) -> Iterator[None]:
     A session that holds an advisory lock of the test database's name says that somebody is still at it.
     """
     with closing(connect(database, _MAINTENANCE, application_name="pgfleet validate")) as connection:
+        connection.execute(query("session"))  # else a limit for idle sessions may take the lock away
         connection.execute(_LOCK, [_key(database.name)])
         for (name,) in connection.execute(
             "SELECT datname FROM pg_database WHERE starts_with(datname::text, %s)", [_PREFIX]
@@ -182,20 +190,26 @@ def _session(database: Database) -> Iterator[Connection]:
 
 def clean(adapters: Adapters, say: Callable[[str], None]) -> int:
     """Delete the test database's backups: this run's, and those that a killed one left more than a day ago."""
-    deleted, own = 0, set[str]()
-    for run in adapters.ledger.runs(kind="backup", database=ALIAS):
-        own |= {run.backup_id} if run.backup_id else set()
-    before = datetime.now(UTC) - _STALE
-    for alias in adapters.settings.databases[ALIAS].destinations:
+    (database,) = adapters.settings.databases.values()
+    deleted, before = 0, datetime.now(UTC) - _STALE
+    for alias in database.destinations:
         catalog = adapters.catalog(alias)
         try:
-            for entry in catalog.entries(ALIAS):
-                if entry.backup_id in own or entry.at < before:
-                    catalog.forget(entry.backup_id)
+            for backup in _backups(adapters, alias):
+                owner, at = parse_id(backup)
+                if owner == database.alias or at < before:
+                    catalog.forget(backup)
                     deleted += 1
         except PgfleetError as error:
             say(f"A backup of the test database stays in {alias}: {error.message} {error.hint}")
     return deleted
+
+
+def _backups(adapters: Adapters, destination: str) -> list[str]:
+    """The ids of what is stored of test databases: this run's and others'."""
+    names = (keys.parse(info.key) for info in adapters.store(destination).list(_ALIAS))
+    found = dict.fromkeys(name.backup_id for name in names if name is not None)
+    return [backup for backup in found if _BACKUPS.fullmatch(parse_id(backup)[0])]
 
 
 def as_unavailable(error: psycopg.Error) -> DatabaseUnavailable:

@@ -67,8 +67,18 @@ class ObjectStore(Protocol):
     def list_parts(self, key: str, upload_id: str) -> Iterator[StoredPart]:
         """Parts that have arrived, by number. Raises UploadGone."""
 
-    def complete(self, key: str, upload_id: str, parts: Iterator[StoredPart] | list[StoredPart]) -> None:
-        """Join the parts in order. Atomic: the object is whole or absent. Raises UploadGone."""
+    def complete(
+        self,
+        key: str,
+        upload_id: str,
+        parts: Iterator[StoredPart] | list[StoredPart],
+        *,
+        if_absent: bool = False,
+    ) -> None:
+        """Join the parts in order. Atomic: the object is whole or absent.
+
+        Raises UploadGone; ObjectExists with `if_absent` when the key is taken, and then the upload stays open.
+        """
 
     def abort(self, key: str, upload_id: str) -> None:
         """Give up an upload and its parts, until none is listed. No error when it is gone already."""

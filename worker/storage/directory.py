@@ -107,7 +107,9 @@ class DirectoryStore:
                 part = _stored(upload, number)
             yield part
 
-    def complete(self, key: str, upload_id: str, parts: Iterable[StoredPart]) -> None:
+    def complete(
+        self, key: str, upload_id: str, parts: Iterable[StoredPart], *, if_absent: bool = False
+    ) -> None:
         """Needs room for the object a second time, where the file system cannot share blocks."""
         upload = self._upload(key, upload_id)
         with self._watch(key, upload):
@@ -116,7 +118,10 @@ class DirectoryStore:
             joined = upload / f"{secrets.token_hex(8)}{_PARTIAL}"
             try:
                 join(joined, ((upload / str(part.number), part.size) for part in wanted))
-                joined.replace(self.root / key)
+                if if_absent:
+                    link(joined, self.root / key, self.name)
+                else:
+                    joined.replace(self.root / key)
             finally:
                 joined.unlink(missing_ok=True)
             fsync_directory(self.root)

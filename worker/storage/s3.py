@@ -104,13 +104,21 @@ class S3Store:
             if part["ETag"]:
                 yield StoredPart(number, part["Size"], _hex(part.get("ChecksumSHA256", "")), part["ETag"])
 
-    def complete(self, key: str, upload_id: str, parts: Iterable[StoredPart]) -> None:
-        """After a lost answer the upload may be gone and the object there: then UploadGone, and `stat` tells."""
+    def complete(
+        self, key: str, upload_id: str, parts: Iterable[StoredPart], *, if_absent: bool = False
+    ) -> None:
+        """After a lost answer the upload may be gone and the object there: then UploadGone or ObjectExists,
+        and `stat` tells.
+        """
+        if if_absent:
+            self._refuse_taken(key)  # SeaweedFS checks the condition too, but of two at once both may win
+        extra: Any = {"IfNoneMatch": "*"} if if_absent and self._profile.conditional else {}
         with self.bucket.watch(key):
             self._client.complete_multipart_upload(
                 **self.bucket.target(key),
                 UploadId=upload_id,
                 MultipartUpload={"Parts": [self._named(part) for part in parts]},
+                **extra,
             )
 
     def _named(self, part: StoredPart) -> Any:

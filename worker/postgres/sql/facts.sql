@@ -15,6 +15,10 @@ SELECT pg_catalog.current_setting('server_version') AS version,
                 AND (t.oid = d.dattablespace
                      OR t.oid IN (SELECT c.reltablespace FROM pg_catalog.pg_class c))
               ORDER BY 1) AS tablespaces,
+       -- no row where we may not see it: pg_monitor may
+       pg_catalog.string_to_array(pg_catalog.replace(coalesce(
+         (SELECT s.setting FROM pg_catalog.pg_settings s WHERE s.name = 'shared_preload_libraries'), ''),
+         ' ', ''), ',') AS preload,
        pg_catalog.pg_database_size(d.oid) AS size_bytes,
        r.rolsuper AS superuser,
        r.rolsuper OR r.rolbypassrls AS bypasses_rls,
