@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -94,9 +95,7 @@ def test_exit_codes(near: Scene, pgfleet: Pgfleet) -> None:
     path = near.adapters.settings.destinations["near"].path
     assert path is not None
     path.parent.chmod(0o755)
-    for file in path.parent.iterdir():
-        file.rmdir()
-    path.parent.rmdir()
+    shutil.rmtree(path.parent)
     gone = pgfleet("cleanup", "--here")
     assert gone.returncode == 1, "what a destination refuses is 1 here, as in the seed"
     assert "Mount the disk" in gone.stderr
@@ -151,7 +150,10 @@ def test_the_schedule_owes_cleanups(near: Scene) -> None:
     reconcile.schedule(near.adapters, datetime.now(UTC) + timedelta(days=8))
     runs = {run.kind: run for run in near.adapters.ledger.runs()}
     assert runs["cleanup"].job == "cleanup:goimg"
-    assert [step.name for step in near.adapters.ledger.steps(runs["cleanup"].id)] == ["cleanup.plan"]
+    assert [step.name for step in near.adapters.ledger.steps(runs["cleanup"].id)] == [
+        "cleanup.plan",
+        "audit.record",
+    ]
 
 
 def test_the_cost_of_deleting_early_is_in_the_plan() -> None:
