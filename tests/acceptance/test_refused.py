@@ -23,10 +23,12 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistake(fleet: Fleet, mistake: str) -> None:
+def test_mistake(fleet: Fleet, mistake: str, tmp_path: Path) -> None:
     env, code, word = MISTAKES[mistake]
+    # A ledger of its own: the fleet, whose settings are right, would make good for a copy that failed.
+    env = {"PGFLEET_MAX_ATTEMPTS": "1", "PGFLEET_LEDGER_URL": f"sqlite:///{tmp_path}/ledger", **env}
 
-    answer = fleet("backup", "--here", "--json", env={"PGFLEET_MAX_ATTEMPTS": "1", **env})
+    answer = fleet("backup", "--here", "--json", env=env)
 
     assert answer.code == code, answer.out + answer.err
     error = answer.json["error"]

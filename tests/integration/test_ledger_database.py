@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 import stat
 import subprocess
@@ -193,6 +194,30 @@ def ledger_in_memory() -> Ledger:
     ledger = Ledger("sqlite://")
     ledger.migrate()
     return ledger
+
+
+def test_a_ledger_in_memory_survives_ctrl_c(ledger_in_memory: Ledger) -> None:
+    """Wherever it comes: SQLAlchemy closes the connection that it interrupts."""
+    run = start(ledger_in_memory, NewStep("dump"))
+    interrupted = 0
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for number in range(150):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0001 + number * 0.00001)
+                while True:
+                    ledger_in_memory.run(run.id)
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted == 150
+    assert ledger_in_memory.run(run.id).open
 
 
 def test_a_locked_database_is_waited_for(tmp_path: Path) -> None:

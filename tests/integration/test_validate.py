@@ -161,8 +161,8 @@ def test_interrupted(world: World, number: signal.Signals, phase: str) -> None:
             if line.strip() == f"· {phase}":
                 child.send_signal(number)
                 break
-        child.communicate(timeout=120)
-    assert child.returncode in (130, 128 + number)
+        said = child.communicate(timeout=120)
+    assert child.returncode in (130, 128 + number), said
 
 
 def test_what_a_killed_one_left_is_taken_away(world: World) -> None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import click
 
 from worker.cli import place
-from worker.cli.follow import follow
-from worker.cli.show_run import describe, exit_code
+from worker.cli.see_through import see_through
+from worker.cli.show_run import describe
 from worker.core import human
 from worker.ledger.model import Run
 from worker.owner import me
+from worker.steps.context import Adapters
 from worker.submit import submit
 
 _STYLE = {"proven": ("✓", "green"), "refuted": ("✗", "red"), "could_not_run": ("?", "yellow")}
@@ -52,24 +52,13 @@ def drill(
     }
     payload = {name: value for name, value in wanted.items() if value is not None}
     (run,) = submit(found, "drill", payload, requested_by=place.requester(found), here=me() if here else "")
-    if not here:
-        place.send_due(found.settings, found, run.id)
-        if not wait:
-            said = f"Run {run.id} for {run.database} is {run.state}. Follow it with: pgfleet runs --follow"
-            click.echo(json.dumps({"run_id": run.id, "state": run.state}) if as_json else said)
-            return 0
-    ended = follow(found, run, here=here, quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(described(describe(found, ended), ended)))
-    else:
-        say(ended)
-    return exit_code(ended) or 0
+    return see_through(found, [run], wait=wait, here=here, as_json=as_json, say=say, shown=described)
 
 
-def described(shown: dict[str, Any], run: Run) -> dict[str, Any]:
+def described(found: Adapters, run: Run) -> dict[str, Any]:
     """The run with what a drill is asked for on top."""
     result = run.result
-    return shown | {
+    return describe(found, run) | {
         "verdict": result.get("verdict", "could_not_run"),
         "rto_seconds": result.get("rto_seconds"),
         "differences": result.get("differences", []),

@@ -28,21 +28,13 @@ _ALIVE_SECONDS = 45.0
 def follow(adapters: Adapters, run: Run, *, here: bool = False, quiet: bool = False) -> Run:
     """Show a run until it has ended, and return it. With `here`, this process does its work meanwhile.
 
-    Ctrl-C leaves a fleet's run going and says how to follow it; a `--here` run is cancelled and cleaned up after.
+    Ctrl-C leaves a fleet's run going; a `--here` run is cancelled and cleaned up after.
     """
-    try:
-        if not here:
-            return _watch(adapters, run.id, quiet=quiet)
-        with _working(adapters, run.id) as thread:
-            _watch(adapters, run.id, quiet=quiet, alive=thread)
-        return adapters.ledger.run(run.id)
-    except KeyboardInterrupt:
-        if not here:
-            click.echo(
-                f"\nRun {run.id} goes on. Follow it: pgfleet runs --follow. Stop it: pgfleet cancel {run.id}",
-                err=True,
-            )
-        raise
+    if not here:
+        return _watch(adapters, run.id, quiet=quiet)
+    with _working(adapters, run.id) as thread:
+        _watch(adapters, run.id, quiet=quiet, alive=thread)
+    return adapters.ledger.run(run.id)
 
 
 @contextmanager
@@ -56,15 +48,16 @@ def _working(adapters: Adapters, run_id: str) -> Iterator[threading.Thread]:
             failure.append(error)
 
     thread = threading.Thread(target=work, name="here")
-    thread.start()
     try:
+        thread.start()
         yield thread
     except KeyboardInterrupt:
         click.echo("\nStopping: cancelling the run and cleaning up after it.", err=True)
         adapters.ledger.cancel(run_id, "interrupted")
         raise
     finally:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
     if failure:
         raise failure[0]
 

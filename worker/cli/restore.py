@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +10,8 @@ from typing import Any
 import click
 
 from worker.cli import place
-from worker.cli.follow import follow
 from worker.cli.restore_report import say_dry_run, say_restore
-from worker.cli.show_run import describe, exit_code
+from worker.cli.see_through import see_through
 from worker.errors import ConfigError
 from worker.ledger.model import Run
 from worker.owner import me
@@ -92,7 +90,9 @@ def restore(
             found, payload, requested_by=place.requester(found), here=me(), file=str(file.absolute())
         )
     else:
-        (run,) = submit(found, "restore", payload, requested_by=place.requester(found), here=me() if here else "")
+        (run,) = submit(
+            found, "restore", payload, requested_by=place.requester(found), here=me() if here else ""
+        )
     return _see_through(found, run, wait=wait, here=here, as_json=as_json)
 
 
@@ -158,20 +158,14 @@ def _after(
 
 
 def _see_through(found: Adapters, run: Run, *, wait: bool, here: bool, as_json: bool) -> int:
-    if not here:
-        place.send_due(found.settings, found, run.id)
-        if not wait:
-            shown = {"run_id": run.id, "database": run.database, "state": run.state}
-            click.echo(json.dumps(shown) if as_json else f"Run {run.id} for {run.database} is {run.state}.")
-            return 0
-    ended = follow(found, run, here=here, quiet=as_json)
-    if as_json:
-        click.echo(json.dumps(describe(found, ended)))
-    elif ended.result.get("dry_run"):
-        say_dry_run(ended)
+    return see_through(found, [run], wait=wait, here=here, as_json=as_json, say=_say)
+
+
+def _say(run: Run) -> None:
+    if run.result.get("dry_run"):
+        say_dry_run(run)
     else:
-        say_restore(ended)
-    return exit_code(ended) or 0
+        say_restore(run)
 
 
 @click.command()

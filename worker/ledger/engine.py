@@ -11,6 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+from uuid import uuid4
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, exc, make_url
 from sqlalchemy.pool import QueuePool, StaticPool
@@ -201,11 +202,14 @@ def _place(url: URL, memory: bool) -> str:
 
 
 def _sqlite(path: Path | None) -> Engine:
+    # rw: only migrate() creates the file, and with mode 0600; SQLite gives -wal and -shm the same mode.
+    name = (
+        f"file:{quote(str(path.absolute()))}?mode=rw" if path else f"file:{uuid4()}?mode=memory&cache=shared"
+    )
+
     def connect() -> sqlite3.Connection:
-        # rw: only migrate() creates the file, and with mode 0600; SQLite gives -wal and -shm the same mode.
-        name = ":memory:" if path is None else f"file:{quote(str(path.absolute()))}?mode=rw"
         conn = sqlite3.connect(
-            name, uri=path is not None, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            name, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         conn.execute("PRAGMA foreign_keys = ON")
         if path is not None:
@@ -213,7 +217,10 @@ def _sqlite(path: Path | None) -> Engine:
         return conn
 
     if path is None:
+        # SQLAlchemy closes a connection that a ctrl-C interrupts; what is in memory lives as long as one is open.
+        kept = connect()
         engine = create_engine("sqlite://", creator=connect, poolclass=StaticPool, hide_parameters=True)
+        event.listen(engine, "engine_disposed", lambda _: kept.close())
     else:
         engine = create_engine(
             "sqlite://",
