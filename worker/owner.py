@@ -19,10 +19,13 @@ def _pid_namespace() -> str:
 
 
 def _start_time(pid: int) -> str | None:
-    """Field 22 of /proc/PID/stat, clock ticks since boot; None when there is no such process, or only a zombie."""
+    """Field 22 of /proc/PID/stat, clock ticks since boot; None when there is no such process, or only a zombie.
+
+    Raises OSError when that cannot be told: out of file descriptors is no sign of death.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
+    except (FileNotFoundError, ProcessLookupError):
         return None
     fields = stat[stat.rindex(")") + 2 :].split()
     return None if fields[0] in "ZX" else fields[19]

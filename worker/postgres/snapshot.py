@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -31,6 +32,7 @@ from worker.postgres.tables import TableInfo, list_tables, lock_statement, with_
 log = logging.getLogger("pgfleet.postgres")
 
 _ATTEMPTS = 5
+_LEAVING_SECONDS = 3.0  # a session that was closed just now holds its lock until the server has noticed
 _BATCH = 500  # tables in one LOCK TABLE statement
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
@@ -123,11 +125,17 @@ def advisory_key(database: Database) -> int:
 
 def _reserve(connection: Connection, database: Database) -> None:
     key = advisory_key(database)
-    if connection.execute("SELECT pg_try_advisory_lock(%s::bigint)", [key]).fetchone() == (True,):
-        return
+    deadline = time.monotonic() + _LEAVING_SECONDS
+    while connection.execute("SELECT pg_try_advisory_lock(%s::bigint)", [key]).fetchone() != (True,):
+        if time.monotonic() > deadline:
+            raise _busy(connection, database, key)
+        time.sleep(0.1)
+
+
+def _busy(connection: Connection, database: Database, key: int) -> Busy:
     halves = {"high": key >> 32 & 0xFFFFFFFF, "low": key & 0xFFFFFFFF}
     holder = connection.execute(query("advisory_holder"), halves).fetchone()
-    raise Busy(
+    return Busy(
         f"{database.alias} is being backed up already{_session(holder)}.",
         "Wait until that is done; if it is a leftover, end that session on the server.",
     )
