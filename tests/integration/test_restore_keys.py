@@ -53,7 +53,7 @@ def test_no_key_at_all(scene: Scene, ring: Ring) -> None:
     assert run.error is not None
     assert run.error["exit_code"] == 5
     assert run.error["type"] == "DecryptionFailed"
-    assert f"is encrypted to {subkey}" in run.error["message"]
+    assert f"for {run.backup_id}.dump.gpg: it is encrypted to {subkey}" in run.error["message"]
     assert "PGFLEET_GPG_PRIVATE_KEYS_DIR" in run.error["hint"]
     assert not scene.litter()
 

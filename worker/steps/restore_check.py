@@ -81,7 +81,7 @@ def _unknown(names: Sequence[str], toc: Toc) -> ConfigError:
     close = [
         match for name in names for match in difflib.get_close_matches(name.rpartition(".")[2], known, 2)
     ]
-    hint = f"Did you mean {', '.join(close)}?" if close else "`pgfleet show ID` lists the tables."
+    hint = f"Did you mean {', '.join(close)}?" if close else "`pgfleet show ID --json` lists the tables."
     return ConfigError(f"The backup has no {', '.join(names)}.", hint)
 
 

@@ -198,8 +198,9 @@ def _source(context: Context, artifact: dict[str, Any]) -> Path:
 
 
 def _cipher(context: Context, artifact: dict[str, Any]) -> Path:
-    """Where the stored bytes go: an unencrypted artifact is named like its plain file."""
-    return context.run_dir / f"{artifact['name']}.fetched"
+    """Where the stored bytes go: under their own name, which errors tell, unless the plain file has it."""
+    name = str(artifact["name"])
+    return context.run_dir / (name if name != _plain_name(artifact) else f"{name}.fetched")
 
 
 def _plain_name(artifact: dict[str, Any]) -> str:
