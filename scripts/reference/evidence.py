@@ -24,6 +24,7 @@ from scripts.reference.json_schema import (
     said,
 )
 from scripts.reference.markdown import joined, made_by
+from worker.core.audit import ACTIONS
 from worker.core.compare import Compared, Difference
 from worker.core.drill import Check, Control, Gate, Phase, Rto
 from worker.core.keys import EvidenceKind
@@ -186,6 +187,30 @@ _KINDS: Mapping[str, tuple[str, Mapping[str, Schema], tuple[str, ...]]] = {
 }  # fmt: skip
 
 
+_AUDIT = (
+    "Somebody asked for something. These lie in the destination as `pgfleet-audit-{time}Z-{action}-{id}.json`, beside "
+    "no backup, and no cleanup removes them."
+)
+_AUDITED: Mapping[str, Schema] = {
+    "format": {"const": 1},
+    "kind": {"const": "audit"},
+    "id": said(TEXT, "32 hex digits"),
+    "at": TIME,
+    "action": {"enum": list(ACTIONS)},
+    "by": said(TEXT, "`user@host`, an application's name, or the schedule"),
+    "host": said(TEXT, "that wrote the record"),
+    "database": said(TEXT, "its alias; `*`: the fleet's settings"),
+    "backup_id": maybe(TEXT),
+    "where": said(TEXT, "a target or a destination"),
+    "result": TEXT,
+    "run_id": maybe(TEXT),
+    "detail": said({"type": "object"}, "what was asked for, or what has changed"),
+    "pgfleet": said(TEXT, "version"),
+    "signed_by": said(TEXT, "the signing key; empty without one"),
+    "signature": said(TEXT, "detached and armored, over the record less this field; absent without one"),
+}
+
+
 def schema() -> Schema:
     models: tuple[type[BaseModel], ...] = (Rto, Phase, Compared, Difference, Check, Control, Gate)
     _, found = models_json_schema([(model, "validation") for model in models])
@@ -202,6 +227,15 @@ def schema() -> Schema:
                 "required": required,
             }
         )
+    kinds.append(
+        {
+            "title": "audit",
+            "description": _AUDIT,
+            "type": "object",
+            "properties": _AUDITED,
+            "required": [name for name in _AUDITED if name != "signature"],
+        }
+    )
     return {
         "$schema": DRAFT,
         "title": "pgfleet evidence",

@@ -53,6 +53,7 @@ MEANINGS: Mapping[str, Mapping[str, str]] = {
         "locale_provider": "`c` libc, `i` ICU, `b` builtin",
         "locale": "of ICU or builtin",
         "extensions": "name → version",
+        "preload": "libraries that a server must preload for its extensions",
         "tablespaces": "that objects are in, beside the default one",
     },
     "TableCount": {

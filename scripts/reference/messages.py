@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +42,7 @@ class Message(NamedTuple):
         return re.compile(".*".join(map(re.escape, self.text.split(GAP))), re.DOTALL)
 
 
+@cache
 def collect(source: Path = SOURCE) -> list[Message]:
     """Sorted and without repetitions; what is only passed on from elsewhere is not among them."""
     found: set[Message] = set()
@@ -65,18 +67,19 @@ class _Module:
         self._problem = next((kind for package, kind in _PROBLEMS.items() if name.startswith(package)), "")
 
     def messages(self) -> Iterator[Message]:
-        for function in [
-            self._tree,
-            *(node for node in ast.walk(self._tree) if isinstance(node, ast.FunctionDef)),
-        ]:
-            nested = {id(call) for inner in _functions_in(function) for call in _calls(inner)}
-            names = self._constants
-            if isinstance(function, ast.FunctionDef):
-                names = {**names, **_assigned(function.body)}
-                yield from self._returned(function, names)
-            for call in _calls(function):
-                if id(call) not in nested:
-                    yield from self._of_call(call, names)
+        yield from self._within(self._tree, self._constants)
+
+    def _within(self, node: ast.AST, names: _Names) -> Iterator[Message]:
+        """names: what variables may be, as far as this function and the module's constants tell."""
+        for child in ast.iter_child_nodes(node):
+            if isinstance(child, ast.FunctionDef):
+                own = {**self._constants, **_assigned(child.body)}
+                yield from self._returned(child, own)
+                yield from self._within(child, own)
+                continue
+            if isinstance(child, ast.Call):
+                yield from self._of_call(child, names)
+            yield from self._within(child, names)
 
     def _returned(self, function: ast.FunctionDef, names: _Names) -> Iterator[Message]:
         for node in ast.walk(function):
@@ -221,13 +224,3 @@ def _pairs(target: ast.expr, value: ast.expr) -> Iterator[tuple[str, ast.expr]]:
         for one, its in zip(target.elts, values, strict=False):
             if isinstance(one, ast.Name) and (tuples or isinstance(its, ast.Constant)):
                 yield one.id, its
-
-
-def _functions_in(node: ast.AST) -> Iterator[ast.AST]:
-    for inner in ast.walk(node):
-        if inner is not node and isinstance(inner, ast.FunctionDef):
-            yield inner
-
-
-def _calls(node: ast.AST) -> Iterator[ast.Call]:
-    return (inner for inner in ast.walk(node) if isinstance(inner, ast.Call))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 
 from celery import Celery
 
 import beat_schedule
+import worker
 from scripts.reference.markdown import joined, made_by, table
-from worker import flows, runner, tasks
+from worker import runner, tasks
 from worker.broker import QUEUES, make_app
 from worker.core.requests import (
     BackupRequest,
@@ -48,6 +50,7 @@ one does no harm ([runs and steps](../explanation/runs.md)). Flower shows these 
 """
 
 
+@cache
 def registered() -> list[str]:
     """The names in the registry of a worker's application, without Celery's own."""
     app: Celery = make_app("memory://")
@@ -55,10 +58,11 @@ def registered() -> list[str]:
     return sorted(name for name in app.tasks if not name.startswith("celery."))
 
 
+@cache
 def queues() -> dict[str, str]:
-    """Step → its queue, as the flows say: ``queue=`` of each NewStep. Empty for a step that none makes."""
+    """Step → its queue: ``queue=`` of each NewStep, wherever one is made. Empty for a step that none makes."""
     found: dict[str, str] = {}
-    for path in sorted(Path(flows.__file__).parent.glob("*.py")):
+    for path in sorted(Path(worker.__file__).parent.rglob("*.py")):
         found.update(_made_in(ast.parse(path.read_text())))
     return {name: found.get(name, "") for name in runner.STEPS}
 
@@ -78,12 +82,15 @@ def _made_in(tree: ast.Module) -> Iterator[tuple[str, str]]:
 
 
 def _names(tree: ast.Module, call: ast.Call) -> list[str]:
-    """The step's name where it is written, or all that a variable of this module is set to."""
+    """The step's name where it is written, and all that its variables are set to in this module."""
     first = call.args[0]
-    if not isinstance(first, ast.Name):
-        return constants(first)
-    values = [node.value for node in ast.walk(tree) if isinstance(node, ast.Assign) and _is(node, first.id)]
-    return [name for value in values for name in constants(value) if "." in name]
+    used = [node.id for node in ast.walk(first) if isinstance(node, ast.Name)]
+    values = [
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and any(_is(node, one) for one in used)
+    ]
+    return [name for value in (first, *values) for name in constants(value) if name in runner.STEPS]
 
 
 def _is(node: ast.Assign, name: str) -> bool:
