@@ -39,6 +39,7 @@ from worker.steps import (
     drill_server,
     dump,
     encrypt,
+    patience,
     prune,
     prune_lock,
     prune_remove,
@@ -220,6 +221,10 @@ def _failed(adapters: Adapters, claim: Claim, error: Exception, watch: Watch) ->
         watch.again(claim, error, WAIT_SECONDS, counts=False)
         return error
     known = error if isinstance(error, PgfleetError) else _unexpected(error)
+    if patience.waits(adapters.ledger, claim, error):
+        adapters.ledger.postpone(claim, patience.ASK_AGAIN, {"waiting_for": known.message})
+        logger.warning(known.message, extra={"action": "postpone", "seconds": patience.ASK_AGAIN})
+        return known
     retryable = not isinstance(error, PgfleetError) or error.retryable
     retry_in = backoff(adapters.settings, claim.step.attempts) if retryable else None
     outcome = adapters.ledger.fail(claim, record(known, claim.step.name), retry_in=retry_in)

@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 
 from tests.services import Database
+from worker import flows, here
 from worker.config.load import load
-from worker.errors import ObjectExists
-from worker.ledger.model import Run
+from worker.errors import ObjectExists, StorageUnavailable
+from worker.ledger.model import NewRun, Run
 from worker.owner import me
 from worker.runner import STEPS, perform
+from worker.steps import patience
 from worker.steps.context import Adapters
 from worker.submit import submit
 
@@ -55,7 +57,11 @@ def rot(path: Path) -> None:
 
 
 def test_without_harm_it_is_verified(adapters: Adapters) -> None:
-    assert run_until(adapters, "backup.upload", lambda run: None).state == "verified"
+    run = run_until(adapters, "backup.upload", lambda run: None)
+    assert run.state == "verified"
+    (again,) = submit(adapters, "verify", {"backup": "latest"}, requested_by="test", here=me())
+    verified = here.work(adapters, again.id)
+    assert (verified.state, verified.backup_id) == ("verified", run.backup_id), "it says what it has verified"
 
 
 @pytest.mark.parametrize(
@@ -102,6 +108,40 @@ def test_a_failed_run_leaves_the_upload_of_another_fleet(adapters: Adapters) -> 
     store = adapters.store("local")
     assert [upload.upload_id for upload in store.open_uploads()] == theirs
     assert [info.key for info in store.list()] == [f"{run.backup_id}.manifest.json.x"]
+
+
+@pytest.mark.parametrize("job", ["backup:goimg", None])
+def test_a_scheduled_backup_waits_for_its_only_destination(
+    adapters: Adapters, monkeypatch: pytest.MonkeyPatch, job: str | None
+) -> None:
+    """Nothing is dumped twice: the encrypted files stay on the spool. Who asked by hand is told at once."""
+    monkeypatch.setattr(patience, "ASK_AGAIN", 0.0)
+    (name,) = adapters.settings.databases
+    new = NewRun(
+        "backup", name, {"databases": [name]}, job=job, scheduled_for=1.0 if job else None, here=me()
+    )
+    run, _ = adapters.ledger.create_run(new, flows.first(new))
+    store = adapters.store("local")
+    away = True
+
+    def put(*arguments: object, **named: object) -> None:
+        if away:
+            raise StorageUnavailable("It does not answer.", "")
+        type(store).put(store, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(store, "put", put)
+    for _ in range(20):
+        for hint in adapters.ledger.take_due(run_id=run.id, here=me(), resend_after=0, limit=1):
+            perform(adapters, run.id, hint.step_id)
+    ended = adapters.ledger.run(run.id)
+    if job is None:
+        assert (ended.state, ended.error and ended.error["exit_code"]) == ("failed", 6)
+        return
+    assert ended.open
+    away = False
+    assert here.work(adapters, run.id).state == "verified"
+    (dump,) = adapters.ledger.steps(run.id, name="backup.dump")
+    assert dump.attempts == 1
 
 
 def test_a_process_is_dead_only_when_it_is_gone() -> None:

@@ -22,6 +22,8 @@ def verify(context: Context) -> Outcome:
     """Compare what is listed with the manifest, and fan out the re-reading of every part."""
     destination = context.step.data["destination"]
     store = context.adapters.store(destination)
+    if context.run.backup_id is None:
+        context.set_run(backup_id=_backup_id(context))
     manifest = context.adapters.catalog(destination).manifest(_backup_id(context))
     checked = (_listed_wrong(store, artifact.name, artifact.size) for artifact in manifest.artifacts)
     problems = [problem for problem in checked if problem is not None]
