@@ -1,28 +1,40 @@
-"""The status page: what it shows, whom, and that there is nothing but to look."""
+"""The status pages over HTTP: what they show, to whom, and that there is nothing but to look."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import http.client
 import re
-import threading
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import NamedTuple
+from urllib.parse import urlsplit
 
 import pytest
 
 from tests.integration import monitoring_scene as scene
+from tests.integration.weeks_scene import served
 from worker.errors import ConfigError
 from worker.ledger.outcomes import RunEnd
 from worker.metrics.readings import Readings
 from worker.steps.context import Adapters
-from worker.web.page import render
+from worker.web import views
 from worker.web.server import Server
+from worker.web.templating import policy, script, style
 
 Serve = Callable[..., int]
-_VOID = {"meta", "br"}
+_VOID = {"meta", "br", "link"}
+
+
+class Answer(NamedTuple):
+    code: int
+    text: str
+    headers: dict[str, str]
 
 
 @pytest.fixture
@@ -32,33 +44,22 @@ def here(tmp_path: Path) -> Adapters:
 
 @pytest.fixture
 def serve(here: Adapters) -> Iterator[Serve]:
-    """Starts the page and returns its port."""
+    """Starts the pages and returns their port."""
     with ExitStack() as running:
 
         def start(login: tuple[str, str] | None = None) -> int:
-            server = running.enter_context(Server("127.0.0.1", 0, Readings(here.settings, max_age=60), login))
-            thread = threading.Thread(target=server.serve_forever)
-            thread.start()
-            running.callback(thread.join)
-            running.callback(server.shutdown)
-            return server.server_port
+            return urlsplit(running.enter_context(served(here, login))).port or 0
 
         yield start
 
 
-def ask(port: int, method: str = "GET", path: str = "/", **headers: str) -> tuple[int, str, dict[str, str]]:
+def ask(port: int, path: str = "/", method: str = "GET", **headers: str) -> Answer:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
     connection.request(method, path, headers=headers)
     answer = connection.getresponse()
     body = answer.read().decode()
     connection.close()
-    return answer.status, body, dict(answer.getheaders())
-
-
-def page(here: Adapters) -> str:
-    readings = Readings(here.settings, max_age=60)
-    readings.read(30)
-    return render(readings)
+    return Answer(answer.status, body, dict(answer.getheaders()))
 
 
 class Tags(HTMLParser):
@@ -68,89 +69,209 @@ class Tags(HTMLParser):
         super().__init__()
         self.open: list[str] = []
         self.ids: list[str] = []
+        self.addresses: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.ids += [str(value) for name, value in attrs if name == "id"]
+        self.handle_startendtag(tag, attrs)
         if tag not in _VOID:
             self.open.append(tag)
 
     def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        pass
+        self.ids += [str(value) for name, value in attrs if name == "id"]
+        self.addresses += [str(value) for name, value in attrs if name in ("href", "src")]
+        assert not [name for name, _ in attrs if name == "style" or name.startswith("on")], (tag, attrs)
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag, (tag, self.getpos())
 
 
-def test_it_answers_what_the_person_on_duty_asks(here: Adapters) -> None:
+def well_formed(text: str) -> Tags:
+    tags = Tags()
+    tags.feed(text)
+    assert tags.open == []
+    assert len(set(tags.ids)) == len(tags.ids)
+    return tags
+
+
+def test_it_answers_what_the_person_on_duty_asks(here: Adapters, serve: Serve) -> None:
     scene.back_up(here, 60)
     backup = scene.back_up(here, 5)
     scene.drill(here, backup, "near", seconds=600)
     failed, going = scene.end(here, "failed"), scene.begin(here)
-    shown = page(here)
+    shown = ask(serve()).text
     for words in (
-        "can be restored now", backup, "about 10 min", "near proven", "far verified", "What to look at",
-        "The disk is full.", f"pgfleet run show {failed.id}", going.id, "backup.dump",
+        "goimg can be restored. ", " need attention.", "can be restored now", f"/backup/{backup}", "10 min",
+        "near</b> proven", "far</b> verified", "What to look at", "The disk is full.",
+        f"pgfleet run show {failed.id}", f"/run/{going.id}", "dump",
     ):  # fmt: skip
         assert words in shown
-    assert re.search(r"[12] of the last 28 days have a backup", shown)
+    assert re.search(r"[12] of the last 30 days have a backup", shown)
+    assert shown.index("can be restored now") < shown.index("What to look at") < shown.index("/run/")
 
 
-def test_it_is_well_formed_and_needs_nothing_from_outside(here: Adapters) -> None:
+def test_every_page_is_well_formed_and_needs_nothing_from_outside(here: Adapters, serve: Serve) -> None:
     for hours in (5, 30, 24 * 40):
-        scene.back_up(here, hours)
-    scene.begin(here)
-    shown = page(here)
-    tags = Tags()
-    tags.feed(shown)
-    assert tags.open == []
-    assert len(set(tags.ids)) == len(tags.ids)
-    assert "<script" not in shown
-    assert not re.search(r"(?:src|href|url\()\s*=?", shown.replace("viewBox", ""))
+        backup = scene.back_up(here, hours)
+    run, port = scene.begin(here), serve()
+    pages = ["/", "/runs", "/database/goimg", f"/backup/{backup}", f"/run/{run.id}", "/elsewhere"]
+    for path in pages:
+        answer = ask(port, path)
+        tags = well_formed(answer.text)
+        assert all(address.startswith(("/", "#")) for address in tags.addresses), tags.addresses
+        assert "url(" not in answer.text
+        assert "@import" not in answer.text
 
 
-def test_nothing_is_there_yet(here: Adapters) -> None:
-    assert "cannot be restored" in page(here)
+def test_nothing_is_there_yet(here: Adapters, serve: Serve) -> None:
+    port = serve()
+    assert "goimg cannot be restored." in ask(port).text
+    assert "Nothing has run yet." in ask(port, "/runs").text
+    assert "No drill has left evidence" in ask(port, "/database/goimg").text
+
+
+def test_nobody_answers(here: Adapters, serve: Serve) -> None:
     scene.lose_before(here)
-    assert "nobody knows" in page(here)
+    port = serve()
+    assert "Nobody knows whether goimg can be restored." in ask(port).text
+    assert ask(port, "/database/goimg").code == 200
 
 
-def test_what_others_wrote_is_text(here: Adapters) -> None:
-    run = scene.begin(here)
-    error = {"type": "X", "message": "<script>alert(1)</script>", "hint": "<b>", "exit_code": 1, "step": "x"}
-    here.ledger.end_run(run.id, RunEnd("failed", error=error))
-    shown = page(here)
-    assert "<script" not in shown
-    assert "&lt;script&gt;" in shown
+def test_the_ledger_is_gone(here: Adapters, serve: Serve, tmp_path: Path) -> None:
+    backup = scene.back_up(here, 5)
+    run = scene.end(here, "failed")
+    here.ledger.close()
+    for file in tmp_path.glob("ledger.db*"):
+        file.unlink()
+    (tmp_path / "ledger.db").write_text("no database" * 200)
+    port = serve()
+    assert "can be restored now" in ask(port).text
+    assert ask(port, f"/backup/{backup}").code == 200
+    answer = ask(port, f"/run/{run.id}")
+    assert answer.code == 503
+    assert "The ledger does not answer" in answer.text
 
 
-def test_over_http(here: Adapters, serve: Serve) -> None:
+def test_what_others_wrote_is_text(here: Adapters, serve: Serve) -> None:
+    run, evil = scene.begin(here), "<script>alert(1)</script>"
+    error = {"type": evil, "message": evil, "hint": f'"{evil}', "exit_code": 1, "step": evil}
+    here.ledger.end_run(run.id, RunEnd("failed", {"copies": [], "why": evil}, error))
+    port = serve()
+    for path in ("/", f"/run/{run.id}", "/runs", "/database/goimg", f"/{evil}", f"/run/{evil}"):
+        answer = ask(port, path.replace(" ", "%20").replace("<", "%3C").replace(">", "%3E"))
+        assert "<script>alert" not in answer.text
+        if answer.code == 200:
+            assert "&lt;script&gt;alert(1)" in answer.text, path
+        well_formed(answer.text)
+
+
+def test_only_to_look(here: Adapters, serve: Serve) -> None:
     scene.back_up(here, 5)
     port = serve()
-    code, body, headers = ask(port)
-    assert (code, "can be restored now" in body) == (200, True)
-    assert headers["Content-Security-Policy"].startswith("default-src 'none'")
-    assert ask(port, "HEAD")[:2] == (200, "")
-    assert ask(port, path="/elsewhere")[0] == 404
-    for method in ("POST", "PUT", "DELETE", "PATCH"):
-        assert ask(port, method)[0] == 501
-    assert ask(port, Host="rebound.example")[0] == 421, "a page of another site must not read it"
+    answer = ask(port)
+    assert (answer.code, "can be restored now" in answer.text) == (200, True)
+    for method in ("POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "CONNECT", "PROPFIND"):
+        refused = ask(port, method=method)
+        assert (refused.code, refused.headers["Allow"]) == (405, "GET, HEAD")
+    head = ask(port, method="HEAD")
+    assert (head.code, head.text) == (200, "")
+    assert int(head.headers["Content-Length"]) > 10_000
+    assert ask(port, Host="rebound.example").code == 421, "a page of another site must not read it"
 
 
-def test_with_a_password(serve: Serve) -> None:
+def test_headers(serve: Serve) -> None:
+    port = serve()
+    page, icon, lost = ask(port), ask(port, "/icon-2.svg"), ask(port, "/elsewhere")
+    for answer in (page, icon, lost, ask(port, method="POST")):
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        assert answer.headers["Referrer-Policy"] == "no-referrer"
+        assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Frame-Options"] == "DENY"
+    assert page.headers["Cache-Control"] == "no-store"
+    assert "immutable" in icon.headers["Cache-Control"]
+    assert icon.headers["Content-Type"] == "image/svg+xml"
+    assert lost.code == 404
+    assert "There is no such page" in lost.text
+
+
+def test_the_policy_allows_what_the_page_has_and_nothing_more(serve: Serve) -> None:
+    text = ask(serve()).text
+    for tag, source in (("style", style()), ("script", script())):
+        (found,) = re.findall(rf"<{tag}>(.*?)</{tag}>", text, re.DOTALL)
+        assert found == source
+        digest = base64.b64encode(hashlib.sha256(found.encode()).digest()).decode()
+        assert f"{tag}-src 'sha256-{digest}'" in policy()
+    assert policy().startswith("default-src 'none'")
+    assert "unsafe" not in policy()
+
+
+def test_a_fault_of_ours_shows_no_traceback(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> str:
+        raise KeyError("/secret/path")
+
+    monkeypatch.setattr(views, "overview", fail)
+    answer = ask(serve())
+    assert answer.code == 500
+    assert "This page cannot be shown" in answer.text
+    assert "secret" not in answer.text
+    assert "Traceback" not in answer.text
+    assert "a page cannot be shown" in caplog.text
+
+
+def test_what_is_no_request(serve: Serve) -> None:
+    port = serve()
+    for line in (
+        b"GARBAGE\r\n\r\n",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+    ):
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(line)
+            answer = client.makefile("rb").read().decode()
+        assert "Traceback" not in answer
+        assert "This request cannot be answered" in answer
+    for path in (
+        "/runs?limit=x",
+        "/runs?state=odd",
+        "/runs?" + "&".join("a=1" for _ in range(50)),
+        "/database/none",
+    ):
+        assert ask(port, path).code == 404, path
+    assert ask(port, "//[").code == 404
+
+
+def test_with_a_password(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+    real = hmac.compare_digest
+
+    def watch(given: bytes, wanted: bytes) -> bool:
+        compared.append((given, wanted))
+        return real(given, wanted)
+
+    monkeypatch.setattr(hmac, "compare_digest", watch)
     port = serve(("duty", "correct horse"))
 
     def answer(given: str) -> int:
-        return ask(port, Host="status.example", Authorization=given)[0]
+        return ask(port, Host="status.example", Authorization=given).code
 
     def basic(text: str) -> str:
         return f"Basic {base64.b64encode(text.encode()).decode()}"
 
-    assert ask(port)[0] == 401
+    unknown = ask(port)
+    assert unknown.code == 401
+    assert unknown.headers["WWW-Authenticate"].startswith("Basic")
+    assert "goimg" not in unknown.text
     assert answer(basic("duty:correct horse")) == 200
-    for wrong in (basic("duty:wrong"), basic("correct horse"), "Basic ????", "Bearer x", ""):
+    for wrong in (basic("duty:wrong"), basic("correct horse"), "Basic ????", "Bearer x", "", basic("")):
         assert answer(wrong) == 401
+    assert ask(port, "/elsewhere").code == 401, "nobody learns what is there"
+    assert {wanted for _, wanted in compared} == {b"duty:correct horse"}, (
+        "user and password, in constant time"
+    )
 
 
-def test_it_is_not_open_to_everybody(here: Adapters) -> None:
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "192.0.2.1", "status.example"])
+def test_it_is_not_open_to_everybody(here: Adapters, address: str) -> None:
     with pytest.raises(ConfigError, match="open to everybody"):
-        Server("0.0.0.0", 0, Readings(here.settings, max_age=60), None)
+        Server(address, 0, Readings(here.settings, max_age=60), None)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 from worker.errors import PgfleetError
 from worker.redaction import redact
@@ -29,7 +29,7 @@ class Reading(Generic[Value]):
         self.at: float | None = None
         self.seconds = 0.0
         self._read = read
-        self._max_age = max_age
+        self.max_age = max_age
         self._due = 0.0  # monotonic
         self._lock = threading.Lock()
         self._running: threading.Thread | None = None
@@ -65,10 +65,10 @@ class Reading(Generic[Value]):
             log.warning(error.message, extra=extra)
         self.value, self.error, self.at = value, error, at
         self.seconds = time.monotonic() - began
-        self._due = began + self._max_age
+        self._due = began + self.max_age
 
 
-def read_all(readings: list[Reading[object]], patience: float) -> None:
+def read_all(readings: Sequence[Reading[Any]], patience: float) -> None:
     """All that are due, at once; return when they are read or `patience` seconds have passed."""
     deadline = time.monotonic() + patience
     for reading in readings:

@@ -192,7 +192,7 @@ def _of_activity(activity: Activity, now: datetime) -> Iterator[Problem]:
         )
     for depth in activity.stats.queues:
         if depth.oldest_seconds > STUCK_SECONDS:
-            what = f"{depth.due} steps wait in queue {depth.queue}."
+            what = f"{depth.due} step{'s wait' if depth.due > 1 else ' waits'} in queue {depth.queue}."
             since = now - timedelta(seconds=depth.oldest_seconds)
             yield Problem(
                 "warning", what, "Look whether its workers are busy or gone.", "pgfleet runs --follow", since
