@@ -194,7 +194,7 @@ def test_progress_while_it_works(fleet: Fleet, control: Path) -> None:
     try:
         run_id = run_of(fleet, post(fleet, "pgfleet.backup"))
         (dump,) = eventually(lambda: tasks(fleet, run_id, "backup.dump", "PROGRESS"))
-        assert re.fullmatch(r"\d\d? %: [\d.]+ MiB of [\d.]+ MiB, .+/s", dump["result"])
+        assert re.fullmatch(r"\d\d? %: [\d.]+ \w+ of [\d.]+ MiB, .+/s", dump["result"])
         assert dump["args"] == DATABASE
         assert not dump["succeeded"]
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import subprocess
 import sys
 import threading
@@ -10,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.integration import monitoring_scene as scene
@@ -25,6 +29,8 @@ from worker.metrics.collector import Fleet, samples
 from worker.metrics.names import METRICS
 from worker.metrics.readings import Readings
 from worker.steps.context import Adapters
+from worker.storage import ObjectInfo
+from worker.storage.directory import DirectoryStore
 
 NEAR, FAR = ("goimg", "near"), ("goimg", "far")
 Told = dict[tuple[str, tuple[str, ...]], float]
@@ -72,7 +78,7 @@ def test_nothing_is_told_as_nothing(here: Adapters) -> None:
     assert of(found, "postgres_backup_last_success_timestamp", *NEAR) == 0
     assert of(found, "postgres_backup_count", *NEAR) == 0
     assert of(found, "postgres_backup_size_bytes", *NEAR) is None
-    assert of(found, "pgfleet_rto_seconds", "goimg") is None
+    assert of(found, "pgfleet_rto_seconds", *NEAR) is None
 
 
 def test_success_is_a_backup_that_was_verified(here: Adapters) -> None:
@@ -117,7 +123,8 @@ def test_what_drills_say(here: Adapters) -> None:
     assert proven
     assert of(found, "pgfleet_last_proven_timestamp_seconds", *FAR) == 0
     assert of(found, "pgfleet_copies_refuted", *NEAR) == 1
-    assert of(found, "pgfleet_rto_seconds", "goimg") == 900
+    assert of(found, "pgfleet_rto_seconds", *NEAR) == 900
+    assert of(found, "pgfleet_rto_seconds", *FAR) is None
     assert of(found, "pgfleet_rto_target_seconds", "goimg") == 1800
 
 
@@ -172,6 +179,8 @@ def test_retries_and_waiting_steps(here: Adapters) -> None:
     assert here.ledger.claim(run.id, dump.id, owner="another") is not None
     found = told(here)
     assert of(found, "pgfleet_steps_retried", "backup", "backup.dump") == 1
+    assert of(found, "pgfleet_steps_taken_over", "backup", "backup.dump") == 1
+    assert of(found, "pgfleet_steps_taken_over", "backup", "backup.conclude") == 0
     assert of(found, "pgfleet_queue_steps", "dump") == 0
 
 
@@ -199,6 +208,76 @@ def test_destinations_are_listed_only_when_it_is_time(here: Adapters) -> None:
     readings.read(30)
     found = {(name, labels): value for name, labels, value in samples(readings)}
     assert found["postgres_backup_count", NEAR] == 1
+
+
+def test_two_scrapes_list_a_destination_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many databases there are; the listing is what a bucket's owner pays for."""
+    here = scene.adapters(tmp_path)
+    scene.back_up(here, 20)
+    databases = {
+        alias: here.settings.databases["goimg"].model_copy(update={"alias": alias})
+        for alias in ("goimg", "other", "third")
+    }
+    settings = here.settings.model_copy(update={"databases": databases})
+    listed: list[str] = []
+    plain = DirectoryStore.list
+
+    def counted(store: DirectoryStore, prefix: str = "") -> Iterator[ObjectInfo]:
+        listed.append(store.root.name)
+        return plain(store, prefix)
+
+    monkeypatch.setattr(DirectoryStore, "list", counted)
+    fleet = Fleet(Readings(settings, max_age=60), patience=30)
+    for _ in range(2):
+        assert "postgres_backup_count" in {family.name for family in fleet.collect()}
+    assert sorted(listed) == ["far", "near"]
+    again = Fleet(Readings(settings, max_age=0), patience=30)
+    for _ in range(2):
+        list(again.collect())
+    assert len(listed) == 6, "the control: without an age each scrape lists"
+
+
+def test_series_do_not_grow_with_what_is_kept(here: Adapters) -> None:
+    def series() -> set[tuple[str, tuple[str, ...]]]:
+        return set(told(here))
+
+    for hours in (60, 50):
+        scene.drill(here, scene.back_up(here, hours), "near")
+        scene.end(here, "verified")
+        scene.end(here, "failed")
+    before = series()
+    for hours in range(40, 20, -4):
+        scene.drill(here, scene.back_up(here, hours), "near")
+        scene.end(here, "verified")
+        scene.end(here, "failed")
+    assert series() == before
+    assert len(before) < 200
+    ids = {label for _, labels in before for label in labels if "-backup-" in label}
+    assert not ids, "a label with a backup's id would make a series of each"
+
+
+def test_by_the_conventions_of_prometheus(tmp_path: Path, valkey: Valkey) -> None:
+    """promtool knows them. The seed's name of a count is what it is."""
+    here = scene.adapters(tmp_path, PGFLEET_BROKER_URL=valkey.url)
+    scene.drill(here, scene.back_up(here, 5), "near")
+    scene.end(here, "failed")
+    here.ledger.beat(WorkerInfo("w1", "h", ("dump",), "abcd1234", "0", 0.0))
+    registry = CollectorRegistry()
+    registry.register(Fleet(Readings(here.settings, max_age=60), patience=30))
+    text = generate_latest(registry)
+    assert text.count(b"# TYPE ") > 40
+    checked = check_metrics(text)
+    assert checked == [
+        'postgres_backup_count non-histogram and non-summary metrics should not have "_count" suffix'
+    ]
+    assert check_metrics(b"# TYPE a_ms gauge\na_ms 1\n"), "the control: it does complain"
+
+
+def check_metrics(text: bytes) -> list[str]:
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, timeout=60, check=False
+    )
+    return (done.stdout + done.stderr).decode().splitlines()
 
 
 def test_a_scrape_does_not_wait_for_what_hangs(here: Adapters) -> None:
@@ -263,42 +342,87 @@ def test_into_a_file_once(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.glob("pgfleet.prom*")] == ["pgfleet.prom"]
 
 
-@contextmanager
-def gateway() -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    got: list[tuple[str, str]] = []
+class Pushed(NamedTuple):
+    path: str
+    body: str
+    login: str | None
 
-    class Pushed(BaseHTTPRequestHandler):
+
+@contextmanager
+def gateway() -> Iterator[tuple[str, list[Pushed]]]:
+    got: list[Pushed] = []
+
+    class Gateway(BaseHTTPRequestHandler):
         def do_PUT(self) -> None:
-            got.append((self.path, self.rfile.read(int(self.headers["Content-Length"])).decode()))
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            got.append(Pushed(self.path, body, self.headers["Authorization"]))
             self.send_response(200)
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
             pass
 
-    server = HTTPServer(("127.0.0.1", 0), Pushed)
+    server = HTTPServer(("127.0.0.1", 0), Gateway)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", got
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def run_pgfleet(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        pgfleet(directory, *arguments),
+        env=scene.environment(directory, **settings),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def test_pushed(tmp_path: Path) -> None:
     scene.back_up(scene.adapters(tmp_path), 5)
     with gateway() as (url, got):
-        argv = pgfleet(tmp_path, "exporter", "--push", url)
-        subprocess.run(argv, env=scene.environment(tmp_path), check=True, timeout=60)
-    ((path, body),) = got
-    assert path.startswith("/metrics/job/pgfleet/instance/")
-    assert "postgres_backup_count" in body
-    argv = pgfleet(tmp_path, "exporter", "--push", url)
-    done = subprocess.run(
-        argv, env=scene.environment(tmp_path), capture_output=True, text=True, timeout=60, check=False
-    )
+        assert run_pgfleet(tmp_path, "exporter", "--push", url).returncode == 0
+        with_login = url.replace("://", "://me:s%20cret@")
+        assert run_pgfleet(tmp_path, "exporter", "--push", with_login).returncode == 0
+    plain, authorized = got
+    assert plain.path.startswith("/metrics/job/pgfleet/instance/")
+    assert "postgres_backup_count" in plain.body
+    assert plain.login is None
+    assert authorized.login == f"Basic {base64.b64encode(b'me:s cret').decode()}"
+    done = run_pgfleet(tmp_path, "exporter", "--push", with_login)
     assert done.returncode == 1
     assert "does not take the metrics" in done.stderr
+    assert "s%20cret" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_run_here_pushes_at_its_end(tmp_path: Path) -> None:
+    scene.back_up(scene.adapters(tmp_path), 5)
+    with gateway() as (url, got):
+        done = run_pgfleet(tmp_path, "cleanup", "--here", PGFLEET_PUSHGATEWAY_URL=url)
+        assert done.returncode == 0, done.stderr
+        (pushed,) = got
+        assert 'pgfleet_runs{kind="cleanup",state="succeeded"} 1.0' in pushed.body
+        assert 'postgres_backup_count{database="goimg",destination="near"} 1.0' in pushed.body
+        run_pgfleet(tmp_path, "list", PGFLEET_PUSHGATEWAY_URL=url)
+        run_pgfleet(tmp_path, "cleanup", "--here")
+        assert len(got) == 1, "nothing else pushes, and nothing does without the setting"
+
+
+def test_a_push_that_fails_fails_nothing_else(tmp_path: Path) -> None:
+    scene.back_up(scene.adapters(tmp_path), 5)
+    gone = "http://me:secret-word@127.0.0.1:1"
+    done = run_pgfleet(tmp_path, "cleanup", "--here", "--json", PGFLEET_PUSHGATEWAY_URL=gone)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "succeeded"
+    assert "Warning: The Pushgateway at http://me:***@127.0.0.1:1 does not take the metrics" in done.stderr
+    assert "secret-word" not in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -25,3 +25,18 @@ def test_attempts_restarts_and_hints(ledger: Ledger) -> None:
     again = ledger.tallies(3600)
     assert (again.restarts, again.resent) == ({"backup": 1}, 0)
     assert ledger.tallies(0.0).retries == {}
+
+
+def test_takeovers(ledger: Ledger) -> None:
+    run = start(ledger, NewStep("dump", queue="dump"))
+    ledger.fail(take(ledger, run, "dump"), {"type": "Hiccup"}, retry_in=0.0)
+    first = take(ledger, run, "dump")
+    assert ledger.tallies(3600).takeovers == {("backup", "dump"): 0}, "a failure gives its step back itself"
+    ledger.note(first, {"upload": "u1"})
+    for number in (1, 2):
+        assert ledger.break_dead_leases(lambda owner: True) == 1
+        second = take(ledger, run, "dump")
+        assert ledger.tallies(3600).takeovers == {("backup", "dump"): number}
+    assert second.step.data["upload"] == "u1"
+    ledger.commit(second, {})
+    assert ledger.tallies(3600).takeovers == {("backup", "dump"): 2}

@@ -78,7 +78,7 @@ SIZE = f"postgres_backup_size_bytes{COPY}"
 FAILED = 'pgfleet_run_last_failed{kind="backup", database="shop"}'
 PROVEN = f"pgfleet_last_proven_timestamp_seconds{COPY}"
 ELSEWHERE = PROVEN.replace("s3", "local")
-RTO = 'pgfleet_rto_seconds{database="shop"}'
+RTO = f"pgfleet_rto_seconds{COPY}"
 TARGET = {'pgfleet_rto_target_seconds{database="shop"}': "1800x10"}
 MISSING = f"pgfleet_copies_missing{COPY}"
 DAMAGED = f"pgfleet_copies_damaged{COPY}"

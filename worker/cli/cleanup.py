@@ -11,6 +11,7 @@ from rich.table import Table
 
 from worker.cli import place, render
 from worker.cli.follow import follow
+from worker.cli.pushing import push_at_end
 from worker.cli.show_run import describe, exit_code
 from worker.core import human, plan_text
 from worker.ledger.model import Run
@@ -46,6 +47,8 @@ def cleanup(
     # Not without the ledger, even with --here: only it knows which uploads are somebody's.
     found = place.adapters()
     found.ledger.ping()
+    if here:
+        push_at_end(found)
     payload = {"database": database, "destination": destination, "dry_run": dry_run, "force": force}
     payload = {name: value for name, value in payload.items() if value}
     runs = _submit(found, payload, here=here)

@@ -6,22 +6,21 @@ import logging
 import socket
 import threading
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import click
 import prometheus_client
 from prometheus_client.registry import CollectorRegistry
 
 from worker.cli import place
-from worker.errors import ConfigError, PgfleetError
+from worker.errors import ConfigError
 from worker.metrics.collector import Fleet
+from worker.metrics.push import push as send
 from worker.metrics.readings import Readings
 
 logger = logging.getLogger("pgfleet.metrics")
 PORT = 9769
 #: One that asks once waits for an answer; a scrape must not (Prometheus gives up after 10 s).
 _ONCE_SECONDS = 60.0
-_JOB = "pgfleet"
 
 
 @click.command()
@@ -48,7 +47,7 @@ def exporter(port: int, address: str, textfile: Path | None, push: str | None, o
     single = once or push is not None
     registry.register(Fleet(readings, _ONCE_SECONDS) if single or textfile else Fleet(readings))
     if push is not None:
-        _push(push, registry)
+        send(push, registry)
     elif textfile is not None:
         _write(textfile, registry, None if once else settings.metrics_seconds)
     elif once:
@@ -83,17 +82,3 @@ def _write(path: Path, registry: CollectorRegistry, every: float | None) -> None
         if every is None:
             return
         threading.Event().wait(every)
-
-
-def _push(url: str, registry: CollectorRegistry) -> None:
-    if urlsplit(url).scheme not in {"http", "https"}:
-        raise ConfigError(
-            f"--push takes an http or https URL, not {url!r}.", "Such as http://pushgateway:9091."
-        )
-    grouping = {"instance": socket.gethostname()}
-    try:
-        prometheus_client.push_to_gateway(url, _JOB, registry, grouping, timeout=30)
-    except OSError as error:
-        raise PgfleetError(
-            f"The Pushgateway at {url} does not take the metrics: {error}.", "Check that it runs there."
-        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from worker import log
+from worker.cli.pushing import push_at_end
 from worker.config.load import load
 from worker.config.model import Settings
 from worker.errors import BrokerUnavailable, LedgerUnavailable
@@ -32,7 +33,8 @@ def adapters_here() -> Adapters:
     except LedgerUnavailable:
         private = Ledger("sqlite://", max_attempts=loaded.max_attempts, lease_seconds=loaded.lease_seconds)
         private.migrate()
-        return Adapters(loaded, private, ledger_lasts=False)
+        found = Adapters(loaded, private, ledger_lasts=False)
+    push_at_end(found)
     return found
 
 

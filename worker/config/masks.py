@@ -59,7 +59,8 @@ def secrets(settings: Settings) -> Iterator[str]:
     yield from (secret.get_secret_value() for secret in plain if secret and secret.get_secret_value())
     yield from (url.get_secret_value() for url in settings.notify_urls)
     yield from (url.get_secret_value() for each in settings.databases.values() if (url := each.ping_url))
-    for url in (settings.broker_url, settings.ledger_url, *settings.notify_urls):
+    gateway = (settings.pushgateway_url,) if settings.pushgateway_url is not None else ()
+    for url in (settings.broker_url, settings.ledger_url, *settings.notify_urls, *gateway):
         yield from _within(url.get_secret_value())
 
 

@@ -17,6 +17,7 @@ from worker.config.values import (
     Digest,
     Endpoint,
     Folders,
+    GatewayUrl,
     Names,
     PingUrl,
     Seconds,
@@ -216,7 +217,7 @@ class Settings(Strict):
     gpg_passphrase_file: AbsolutePath | None = None
     """File with the private key's passphrase; unset for none, or gpg-agent."""
     signing_key: str | None = None
-    """Key that signs drill reports."""
+    """Key that signs evidence of drills, audit records and reports."""
     part_size: Size = Field(64 * 1024**2, ge=MIN_PART, le=MAX_PART)
     """The unit of upload, fetch and re-read; it grows when 10,000 parts would not suffice."""
     lease_seconds: Seconds = Field(90, gt=0)
@@ -262,15 +263,19 @@ class Settings(Strict):
     notify_urls: SecretUrls = ()
     """Whom to tell about failures (Apprise URLs)."""
     digest: Digest = ""
-    """When to send a few lines on each database to them, UTC; daily and weekly (Mondays) are at 07:00."""
+    """When to send a few lines on each database to them, UTC; daily and weekly (Mondays) are at 07:00. Off by default."""
     report_schedule: Cron = DEFAULT_REPORT_SCHEDULE
     """When to write the report of the month before, UTC; off for only on demand."""
     metrics_seconds: Seconds = Field(300, gt=0)
     """How old what the exporter tells of the destinations may be: it lists them that often, if it is asked."""
+    pushgateway_url: GatewayUrl | None = None
+    """Pushgateway that a command with --here tells its metrics to when it ends; it may have a user and a password."""
     web_user: str = "pgfleet"
     """User of the web page."""
     web_password: SecretStr | None = None
     """Its password; without one the page is for this host alone."""
+    flower_url: Endpoint | None = None
+    """Where a browser finds Flower; the web page then links to it."""
     flower_user: str = "pgfleet"
     """User of the Flower page."""
     flower_password: SecretStr | None = None

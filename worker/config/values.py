@@ -123,6 +123,13 @@ def _secret_http(url: SecretStr) -> SecretStr:
     return SecretStr(_http(url.get_secret_value()))
 
 
+def _gateway(url: SecretStr) -> SecretStr:
+    """It may have a user and a password."""
+    parts = urlsplit(url.get_secret_value())
+    _http(parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl())
+    return SecretStr(url.get_secret_value().rstrip("/"))
+
+
 def _schedule(line: str) -> str:
     """The line, or "" for "off": never."""
     line = " ".join(line.split())
@@ -166,6 +173,11 @@ PingUrl = Annotated[
         "an http or https URL without a user and a query",
         "https://hc-ping.com/00000000-0000-0000-0000-000000000000",
     ),
+]
+GatewayUrl = Annotated[
+    SecretStr,
+    AfterValidator(_gateway),
+    Kind("an http or https URL without a query", "http://pushgateway:9091"),
 ]
 AbsolutePath = Annotated[Path, AfterValidator(_absolute), Kind("an absolute path", "/srv/pgfleet")]
 Compression = Annotated[

@@ -30,11 +30,15 @@ def claim(conn: Connection, run_id: str, step_id: int, *, owner: str, lease_seco
     if run.state == "queued":
         start = update(runs_table).where(runs_table.c.id == run_id).values(state="running", started_at=now())
         run = conn.execute(start.returning(runs_table)).one()
+    notes = step.notes
+    if step.state == "running":  # its worker was lost, or too slow
+        notes = {**notes, rows.TAKEOVERS: notes.get(rows.TAKEOVERS, 0) + 1}
     taken = (
         update(steps)
         .where(steps.c.id == step_id)
         .values(
             state="running",
+            notes=notes,
             fence=steps.c.fence + 1,
             attempts=steps.c.attempts + 1,
             owner=owner,

@@ -130,6 +130,9 @@ def _copies(holding: Holding, destination: str, scrub_days: int) -> Iterator[Sam
     yield "pgfleet_copies_held", labels, sum(copy.held for copy in copies)
     yield "pgfleet_last_verified_timestamp_seconds", labels, _latest(copy.verified_at for copy in copies)
     yield "pgfleet_last_proven_timestamp_seconds", labels, _latest(copy.proven_at for copy in copies)
+    proof = holding.proofs.get(destination)
+    if proof is not None and proof.seconds is not None:
+        yield "pgfleet_rto_seconds", labels, proof.seconds
     share = holding.read_share(destination, scrub_days, datetime.now(UTC))
     if share is not None:
         yield "pgfleet_reread_ratio", labels, share
@@ -151,8 +154,6 @@ def _latest(times: Iterable[datetime | None]) -> float:
 def _newest(holding: Holding) -> Iterator[Sample]:
     """What one backup tells, wherever its copies are."""
     labels = (holding.database,)
-    if holding.proof is not None and holding.proof.seconds is not None:
-        yield "pgfleet_rto_seconds", labels, holding.proof.seconds
     manifest = newest_manifest(holding)
     if manifest is None:
         return
@@ -173,6 +174,8 @@ def _ledger(settings: Settings, found: Activity) -> Iterator[Sample]:
         yield "pgfleet_runs_failed", failure, number
     for retried, number in found.tallies.retries.items():
         yield "pgfleet_steps_retried", retried, number
+    for taken, number in found.tallies.takeovers.items():
+        yield "pgfleet_steps_taken_over", taken, number
     yield "pgfleet_steps_resent", (), found.tallies.resent
     yield from _queues(found)
     if found.reconciled_at is not None:

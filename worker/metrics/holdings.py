@@ -41,14 +41,22 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Holding:
-    """One database. `down`: its destinations that could not be listed, and why. `missing`: destination → backup ids."""
+    """One database. `down`: its destinations that could not be listed, and why. `missing`: destination → backup ids.
+
+    proofs: destination → its newest proof.
+    """
 
     database: str
     backups: list[Listed]
     judged: list[Judged]
     down: Mapping[str, PgfleetError]
     missing: Mapping[str, list[str]]
-    proof: Proof | None
+    proofs: Mapping[str, Proof]
+
+    @property
+    def proof(self) -> Proof | None:
+        """The newest of all."""
+        return max(self.proofs.values(), key=lambda one: (one.at, one.destination), default=None)
 
     def copies(self, destination: str) -> list[Entry]:
         """Newest first."""
@@ -118,7 +126,7 @@ def _holding(
     open_ids: Collection[str],
 ) -> Holding:
     own = [item for item in listed if item.database == database.alias]
-    found = survey(adapters, database.alias, datetime.now(UTC))
+    found = survey(adapters, database.alias, datetime.now(UTC), known=(own, down))
     reached = [alias for alias in database.destinations if alias not in down]
     return Holding(
         database.alias,
@@ -126,7 +134,7 @@ def _holding(
         found.copies,
         {alias: error for alias, error in down.items() if alias in database.destinations},
         {alias: list(_missing(alias, own, found.copies, open_ids)) for alias in reached},
-        _proof(adapters, own),
+        {proof.destination: proof for proof in _proofs(adapters, own)},
     )
 
 
@@ -163,20 +171,19 @@ def _missing(
                 yield item.backup_id
 
 
-def _proof(adapters: Adapters, backups: list[Listed]) -> Proof | None:
+def _proofs(adapters: Adapters, backups: list[Listed]) -> Iterator[Proof]:
     proven = [
         (entry.proven_at, alias, entry)
         for item in backups
         for alias, entry in item.copies.items()
         if entry.proven_at is not None
     ]
-    if not proven:
-        return None
-    at, alias, entry = max(proven, key=lambda one: (one[0], one[1]))
-    record = _record(adapters, alias, entry.backup_id, at)
-    seconds = record.get("rto", {}).get("seconds")
-    size = record.get("backup_bytes") or entry.size
-    return Proof(entry.backup_id, alias, at, float(seconds) if seconds is not None else None, int(size))
+    newest = {alias: (at, entry) for at, alias, entry in sorted(proven, key=lambda one: one[0])}
+    for alias, (at, entry) in newest.items():
+        record = _record(adapters, alias, entry.backup_id, at)
+        seconds = record.get("rto", {}).get("seconds")
+        size = record.get("backup_bytes") or entry.size
+        yield Proof(entry.backup_id, alias, at, float(seconds) if seconds is not None else None, int(size))
 
 
 def _record(adapters: Adapters, destination: str, backup_id: str, at: datetime) -> dict[str, Any]:

@@ -71,7 +71,12 @@ METRICS: tuple[Metric, ...] = (
         "destinations",
         "Share of the stored bytes that was read back within the target: 1 is all of them; absent without copies.",
     ),
-    Metric("pgfleet_rto_seconds", _DATABASE, "destinations", "Recovery time that the newest proof measured."),
+    Metric(
+        "pgfleet_rto_seconds",
+        _COPY,
+        "destinations",
+        "Recovery time that the newest proof from there measured.",
+    ),
     Metric(
         "pgfleet_backup_source_bytes",
         _DATABASE,
@@ -138,6 +143,12 @@ METRICS: tuple[Metric, ...] = (
         ("kind", "step"),
         "ledger",
         "Attempts beyond the first, in the runs of the last 7 days.",
+    ),
+    Metric(
+        "pgfleet_steps_taken_over",
+        ("kind", "step"),
+        "ledger",
+        "How often steps of the runs of the last 7 days were taken from a worker whose lease had run out.",
     ),
     Metric(
         "pgfleet_runs_restarted",

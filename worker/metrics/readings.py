@@ -7,6 +7,7 @@ from typing import Any
 
 from worker.config.model import Destination, Settings
 from worker.gpg import Key
+from worker.ledger import Ledger
 from worker.metrics import activity, holdings, surroundings
 from worker.metrics.activity import Activity
 from worker.metrics.holdings import Holdings
@@ -21,9 +22,17 @@ NEAR_SECONDS = 15.0
 class Readings:
     """destinations, ledger, keys, spool, broker: each read by itself, so that one that hangs hides no other."""
 
-    def __init__(self, settings: Settings, *, max_age: float, near_age: float = NEAR_SECONDS) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        max_age: float,
+        near_age: float = NEAR_SECONDS,
+        ledger: Ledger | None = None,
+    ) -> None:
+        """`ledger`: one that is open already."""
         self.settings = settings
-        self.adapters = Adapters(_hasty(settings))
+        self.adapters = Adapters(_hasty(settings), ledger)
         near, found = min(near_age, max_age), self.adapters
         self.destinations: Reading[Holdings] = Reading("destinations", partial(holdings.read, found), max_age)
         self.ledger: Reading[Activity] = Reading("ledger", partial(activity.read, found), near)

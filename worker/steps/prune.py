@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -146,12 +146,16 @@ def survey(
     *,
     clock_jumped: bool = False,
     check: Callable[[], None] = lambda: None,
+    known: tuple[list[Listed], Mapping[str, PgfleetError]] | None = None,
 ) -> Survey:
     """Every copy of `database` and its verdict at `now`. `check` raises when the work has to end.
 
+    `known`: what `list_all` has found of that database just now, so that nothing is listed twice.
+
     Raises ConfigError; a destination that does not answer is among the failures.
     """
-    listed, failures = list_all(adapters, database=database)
+    listed, failed = known or list_all(adapters, database=database)
+    failures = dict(failed)
     configured = adapters.database(database)
     unseen = [alias for alias in configured.destinations if alias in failures]
     copies: list[Judged] = []
