@@ -32,6 +32,7 @@ def adapters(directory: Path, **more: str) -> Adapters:
                 "PGFLEET_CLEANUP_SCHEDULE": "off",
                 "PGFLEET_DRILL_SCHEDULE": "off",
                 "PGFLEET_SCRUB_SCHEDULE": "off",
+                "PGFLEET_REPORT_SCHEDULE": "off",
                 **more,
             }
         )

@@ -19,9 +19,9 @@ from worker.errors import ConfigError, StorageError, ValidationFailed
 from worker.steps.audit_trail import Trail, trail
 
 _MARKS = {
-    "signed": "[green]✓[/]",
-    "unsigned": "",
-    "evidence": "",
+    "signed": "[green]✓ signed[/]",
+    "unsigned": "[dim]unsigned[/]",
+    "evidence": "[dim]evidence[/]",
     "bad signature": "[bold red]✗ bad signature[/]",
     "copies differ": "[bold red]✗ copies differ[/]",
     "unreadable": "[bold red]✗ unreadable[/]",
@@ -114,7 +114,7 @@ def _show(seen: Trail, since: datetime | None) -> None:
     table.add_column("backup or database", overflow="fold")
     table.add_column("where", overflow="fold")
     table.add_column("result", overflow="fold")
-    table.add_column("signed", no_wrap=True)
+    table.add_column("record", no_wrap=True)
     for entry in seen.entries:
         colour = _COLOURS.get(entry.result, "")
         result = f"[{colour}]{escape(entry.result)}[/]" if colour else escape(entry.result)
@@ -174,7 +174,7 @@ def _complain(seen: Trail) -> None:
     if bad:
         count = "A record was" if len(bad) == 1 else f"{len(bad)} records were"
         click.secho(
-            f"Error: {count} changed after writing, or cannot be read (see the column signed).",
+            f"Error: {count} changed after writing, or cannot be read (see the column record).",
             err=True,
             fg="red",
         )

@@ -29,7 +29,7 @@ def calendar(days: Sequence[Mapping[str, Any]]) -> str:
     counts = {state: sum(day["state"] == state for day in days) for state in STATES}
     said = ", ".join(f"{count} {STATES[state][1]}" for state, count in counts.items() if count)
     parts = [
-        f'<svg class="calendar" viewBox="0 0 {width:.1f} {_HEIGHT}" role="img" aria-label="Days: {escape(said)}">'
+        f'<svg class="calendar" viewBox="-1 -1 {width + 2:.1f} {_HEIGHT}" role="img" aria-label="Days: {escape(said)}">'
     ]
     for number, day in enumerate(days):
         x, state = number * step, str(day["state"])
