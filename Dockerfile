@@ -3,8 +3,10 @@
 #   docker build -t pgfleet .                                            client tools of PostgreSQL 14 to 18, from the PGDG repository
 #   docker build -t pgfleet --build-arg PG_SOURCE=debian .               Debian's own, PostgreSQL 15; reaches Debian's mirrors only
 #   docker build -t pgfleet --build-arg PG_MAJORS=17 .                   PGDG, one major
+#   docker build -t pgfleet --build-arg BASE=mirror.example/python:3.12-slim-bookworm .
 
-FROM python:3.12-slim-bookworm AS build
+ARG BASE=python:3.12-slim-bookworm
+FROM ${BASE} AS build
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore PIP_NO_CACHE_DIR=1
 WORKDIR /src
 COPY pyproject.toml constraints.txt ./
@@ -15,7 +17,7 @@ COPY README.md LICENSE beat_schedule.py ./
 COPY worker worker
 RUN pip --python /opt/pgfleet/bin/python install --no-deps .
 
-FROM python:3.12-slim-bookworm
+FROM ${BASE} AS clients
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # pgdg: every major, from PostgreSQL's own repository (its signing key comes with Debian's postgresql-common).
 # debian: the one that Debian has.
@@ -41,6 +43,8 @@ RUN export DEBIAN_FRONTEND=noninteractive \
     esac \
  && apt-get install -y --no-install-recommends ca-certificates gpg gpg-agent tini $clients \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/* /var/log/apt /var/log/dpkg.log
+
+FROM clients
 # Debian has a user of that name with another number. The directories are where volumes go, and theirs to write.
 RUN userdel backup \
  && groupadd --gid 1000 backup \
@@ -49,7 +53,8 @@ RUN userdel backup \
  && install -d -o backup -g backup -m 0711 /var/spool/pgfleet \
  && install -d -m 0755 /etc/pgfleet
 COPY --from=build /opt/pgfleet /opt/pgfleet
-COPY --chmod=0755 compose/image/entrypoint compose/image/healthcheck /usr/local/bin/
+COPY --chmod=0755 compose/image/cron compose/image/entrypoint compose/image/healthcheck compose/image/import-keys /usr/local/bin/
+COPY --chmod=0644 compose/image/crontab /etc/pgfleet/crontab
 ENV PATH=/opt/pgfleet/bin:$PATH \
     HOME=/var/lib/pgfleet \
     PGFLEET_STATE_DIR=/var/lib/pgfleet \
@@ -59,6 +64,6 @@ ENV PATH=/opt/pgfleet/bin:$PATH \
     LANG=C.UTF-8
 WORKDIR /var/lib/pgfleet
 USER 1000:1000
-HEALTHCHECK --interval=60s --timeout=30s --start-period=90s --start-interval=5s --retries=3 CMD ["healthcheck"]
+HEALTHCHECK --interval=60s --timeout=60s --start-period=180s --start-interval=5s --retries=3 CMD ["healthcheck"]
 ENTRYPOINT ["tini", "-g", "--", "entrypoint"]
 CMD ["help"]

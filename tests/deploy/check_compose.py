@@ -29,9 +29,12 @@ PORTS = {"broker": 6379, "ledger": 5432, "sample-db": 5432, "drill-db": 5432, "s
 
 
 def test_a_backup_is_taken_on_start_and_verified(trial: Trial) -> None:
-    until(lambda: _finished(trial, "backup"), 120, "no backup on start")
-    (run,) = [run for run in trial.asked("runs") if run["kind"] == "backup"]
-    assert run["state"] == "verified"
+    of_its_own = "SELECT id FROM runs WHERE kind = 'backup'"
+    until(lambda: trial.ledger(of_its_own), 60, "no backup on start")
+    run = trial.ledger(of_its_own)
+    until(lambda: _ended(trial, run), 180, lambda: trial.pgfleet("run", "show", run))
+    (shown,) = [one for one in trial.asked("runs") if one["kind"] == "backup"]
+    assert (shown["run_id"], shown["state"]) == (run, "verified")
     assert {copy["destination"] for copy in trial.asked("list")[0]["copies"]} == {"local", "s3"}
 
 
@@ -81,8 +84,11 @@ def test_a_killed_worker_is_replaced_and_its_run_goes_on(trial: Trial) -> None:
     before = trial.container("dump")
     os.kill(before["State"]["Pid"], signal.SIGKILL)
     until(lambda: trial.container("dump")["RestartCount"] > before["RestartCount"], 30, "not replaced")
-    until(lambda: _state(trial, run) not in ("queued", "running"), 180, "the run did not end")
+    until(lambda: _ended(trial, run), 240, lambda: trial.pgfleet("run", "show", run))
     assert _state(trial, run) == "verified"
+    assert trial.ledger(f"SELECT max(fence) > 1 FROM steps WHERE run_id = '{run}'") == "t", (
+        "nothing was interrupted"
+    )
 
 
 def test_a_worker_that_hangs_is_unhealthy(trial: Trial) -> None:
@@ -93,7 +99,20 @@ def test_a_worker_that_hangs_is_unhealthy(trial: Trial) -> None:
         assert "does not answer" in docker("exec", trial.name("verify"), "healthcheck", ok=False)
     finally:
         os.killpg(_only_child(pid), signal.SIGCONT)
-    assert "beat has not begun" in docker("exec", trial.name("verify"), "healthcheck", "beat", ok=False)
+    for role in ("beat", "cron", "flower", "exporter"):
+        assert docker("exec", trial.name("verify"), "healthcheck", role, ok=False).startswith("1 "), role
+
+
+def test_keys_are_imported_on_start(trial: Trial) -> None:
+    (key,) = {
+        line.split(": ")[1] for line in logs(trial.name("dump")).splitlines() if line.startswith("Keys in ")
+    }
+    listed = ("gpg", "--homedir", "/var/lib/pgfleet/gnupg", "--list-keys", key)
+    assert "trial@pgfleet.example" in docker("exec", trial.name("dump"), *listed)
+    wrong = ("-e", "PGFLEET_GPG_KEYS_DIR=/etc/pgfleet/restore.toml", "-e", "PGFLEET_CONFIG=")
+    assert trial.compose("exec", "-T", *wrong, "restore", "import-keys", ok=False).startswith(
+        "3 Error: Keys cannot"
+    )
 
 
 def test_the_exporter_tells_of_the_backup(trial: Trial) -> None:
@@ -224,18 +243,17 @@ def test_two_hosts_share_the_broker(trial: Trial) -> None:
         docker("network", "rm", site, ok=False)
 
 
-def _finished(trial: Trial, kind: str) -> bool:
-    return any(
-        run["kind"] == kind and run["state"] not in ("queued", "running") for run in trial.asked("runs")
-    )
-
-
 def _state(trial: Trial, run: str) -> str:
-    return str(trial.asked("run", "show", run)["state"])
+    return trial.ledger(f"SELECT state FROM runs WHERE id = '{run}'")
+
+
+def _ended(trial: Trial, run: str) -> bool:
+    return _state(trial, run) not in ("queued", "running")
 
 
 def _step_runs(trial: Trial, run: str, name: str) -> bool:
-    return any(s["name"] == name and s["running"] for s in trial.asked("run", "show", run)["steps"])
+    leased = "lease_until IS NOT NULL AND ended_at IS NULL"
+    return trial.ledger(f"SELECT 1 FROM steps WHERE run_id = '{run}' AND name = '{name}' AND {leased}") == "1"
 
 
 def _only_child(pid: int) -> int:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import shutil
+import sys
+from pathlib import Path
 
-from tests.deploy.engine import REPOSITORY
+from tests.deploy.engine import REPOSITORY, run
 
 COMPOSE = REPOSITORY / "compose"
 
 
 def test_the_example_explains_every_variable_and_no_other() -> None:
-    files = "".join((COMPOSE / name).read_text() for name in ("compose.yaml", "compose.local.yaml"))
+    files = "".join(file.read_text() for file in COMPOSE.glob("compose*.yaml"))
     used = set(re.findall(r"\$\{([A-Z][A-Z_0-9]+)", files)) | set(
         re.findall(r"^ +([A-Z][A-Z_0-9]+):$", files, re.M)
     )
@@ -29,3 +32,14 @@ def test_the_dockerfile_can_be_built_from_mirrors() -> None:
     text = (REPOSITORY / "Dockerfile").read_text()
     assert not re.search(r"^# *syntax=", text, re.M)
     assert not re.search(r"^FROM .*@sha256", text, re.M)
+
+
+def test_the_linter_has_nothing_to_say_of_shell_scripts() -> None:
+    shellcheck = shutil.which("shellcheck", path=str(Path(sys.executable).parent))
+    assert shellcheck, "shellcheck is not installed: make test-deploy does that"
+    named = ("compose/image/entrypoint", "compose/make-secrets", ".ci/run", "compose/trial/sample.sh")
+    assert (
+        run(shellcheck, *(REPOSITORY / name for name in named), *(REPOSITORY / "scripts").glob("*.sh")) == ""
+    )
+    wrong = run(shellcheck, "--shell=sh", "-", ok=False, stdin="echo $1")
+    assert wrong.startswith("1 "), "it finds nothing anywhere"

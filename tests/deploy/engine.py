@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -12,23 +13,32 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parents[2]
 IMAGE = "pgfleet-test/pgfleet"
-BASE = "python:3.12-slim-bookworm"
+#: What scripts/engine.sh found or made to build on.
+BASE = os.environ.get("PGFLEET_TEST_PYTHON", "python:3.12-slim-bookworm")
+DEBIAN = os.environ.get("PGFLEET_TEST_DEBIAN", "debian:bookworm-slim")
 #: What compose.yaml calls them → where ours is built. Under names of their own: somebody may have the real ones.
 STAND_INS = {
     "POSTGRES_IMAGE": "postgres",
     "DRILL_IMAGE": "postgres",
     "BROKER_IMAGE": "valkey",
     "S3_IMAGE": "s3",
+    "PROMETHEUS_IMAGE": "prometheus",
+    "ALERTMANAGER_IMAGE": "alertmanager",
 }
 IMAGES = {"IMAGE": IMAGE, **{variable: f"pgfleet-test/{name}" for variable, name in STAND_INS.items()}}
 
 
 def run(
-    *argv: str | Path, env: Mapping[str, str] | None = None, ok: bool = True, seconds: float = 600
+    *argv: str | Path,
+    env: Mapping[str, str] | None = None,
+    ok: bool = True,
+    seconds: float = 600,
+    stdin: str = "",
 ) -> str:
     """Its output. With `ok` a failure is a failed test that shows what the program said."""
+    words = [str(word) for word in argv]
     done = subprocess.run(
-        [str(word) for word in argv], capture_output=True, text=True, timeout=seconds, env=env, check=False
+        words, capture_output=True, text=True, timeout=seconds, env=env, input=stdin, check=False
     )
     assert done.returncode == 0 or not ok, f"{' '.join(map(str, argv))}\n{done.stdout}\n{done.stderr}"
     return done.stdout if ok else f"{done.returncode} {done.stdout}{done.stderr}"
@@ -36,6 +46,11 @@ def run(
 
 def docker(*argv: str | Path, ok: bool = True) -> str:
     return run("docker", *argv, ok=ok)
+
+
+def build(name: str, context: Path, *options: str | Path, ok: bool = True) -> str:
+    """What the build said; the image is called `name`."""
+    return docker("build", "--progress=plain", *options, "--tag", name, context, ok=ok)
 
 
 def logs(container: str) -> str:
@@ -49,15 +64,14 @@ def inspect(what: str) -> dict[str, Any]:
 
 def require_engine() -> None:
     """Not a skip: what cannot be checked here fails here."""
-    assert shutil.which("docker"), (
-        "There is no docker here; these checks need an engine with buildx and compose."
-    )
+    assert shutil.which("docker"), "There is no docker here; `make test-deploy` brings an engine."
     run("docker", "info", seconds=30)
     docker("compose", "version")
 
 
 def build_image() -> None:
-    docker("build", "--quiet", "--build-arg", "PG_SOURCE=debian", "--tag", IMAGE, REPOSITORY)
+    arguments = (f"--build-arg=BASE={BASE}", "--build-arg=PG_SOURCE=debian")
+    build(IMAGE, REPOSITORY, *arguments)
 
 
 def build_stand_ins(scratch: Path) -> None:
@@ -70,8 +84,8 @@ def build_stand_ins(scratch: Path) -> None:
     shutil.copy(_program(), scratch / "weed")
     for name in sorted(set(STAND_INS.values())):
         source = REPOSITORY / "tests/deploy/images" / name
-        programs = f"programs={scratch}"
-        docker("build", "--quiet", "--build-context", programs, "--tag", f"pgfleet-test/{name}", source)
+        given = (f"--build-arg=DEBIAN={DEBIAN}", f"--build-context=programs={scratch}")
+        build(f"pgfleet-test/{name}", source, *given)
 
 
 def until(what: Callable[[], object], seconds: float, told: Callable[[], str] | str) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 from tests.deploy.engine import IMAGES, REPOSITORY, docker, inspect, run
 from worker.local.ports import free_ports
 
-_FILES = ("-f", "compose.yaml", "-f", "compose.local.yaml")
+#: Grafana's image is not to be had here.
+_NOT_RUN = {"grafana"}
 #: Shorter than in production, so that a lost worker is noticed while we wait.
-_HURRY = {"PGFLEET_LEASE_SECONDS": "8s", "PGFLEET_RECONCILE_SECONDS": "3s"}
+_HURRY = {"PGFLEET_LEASE_SECONDS": "15s", "PGFLEET_RECONCILE_SECONDS": "3s"}
 
 
 class Trial:
@@ -27,22 +28,36 @@ class Trial:
         sample.parent.mkdir(parents=True)
         shutil.copy(REPOSITORY / "worker/local/sample.sql", sample)
         self.project = f"pgfleet-test-{secrets.token_hex(3)}"
+        self.files = ["compose.yaml", "compose.local.yaml"]
         self.flower = f"127.0.0.1:{free_ports(1)[0]}"
         self.settings = {**IMAGES, **_HURRY, "FLOWER_LISTEN": self.flower, "BACKUP_ON_START": "true"}
         run(self.directory / "make-secrets", "--trial")
 
     def compose(self, *argv: str, ok: bool = True) -> str:
-        given = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME")}
+        given = {name: os.environ[name] for name in ("PATH", "HOME", "DOCKER_HOST") if name in os.environ}
         env = {**given, **self.settings, "COMPOSE_PROJECT_NAME": self.project}
-        return run(
-            "docker", "compose", "--project-directory", self.directory, *self._files(), *argv, env=env, ok=ok
-        )
+        common = ("--progress", "quiet", "--project-directory", self.directory)
+        return run("docker", "compose", *common, *self._files(), *argv, env=env, ok=ok)
 
     def _files(self) -> list[str]:
-        return [word if word == "-f" else str(self.directory / word) for word in _FILES]
+        return [word for name in self.files for word in ("-f", str(self.directory / name))]
 
     def up(self, *services: str) -> None:
-        self.compose("up", "--detach", "--wait", "--quiet-pull", *services)
+        said = self.compose("up", "--detach", "--wait", *(services or self.services()), ok=False)
+        assert said.startswith("0 "), f"{said}\n{self.what_is_wrong()}"
+
+    def what_is_wrong(self) -> str:
+        """State, health checks and last lines of each container that is not well."""
+        told = []
+        for service in self.services():
+            state = self.container(service)["State"]
+            health = state.get("Health", {})
+            if not state["Running"] or health.get("Status") != "healthy":
+                last = docker("logs", "--tail", "20", self.name(service), ok=False)
+                told.append(
+                    f"--- {service}: {json.dumps({**state, 'Health': health.get('Log', [])[-2:]})}\n{last}"
+                )
+        return "\n".join(told)
 
     def pgfleet(self, *argv: str, service: str = "control", ok: bool = True) -> str:
         return self.compose("exec", "-T", service, "pgfleet", *argv, ok=ok)
@@ -57,13 +72,19 @@ class Trial:
         return f"{self.project}-{service}-1"
 
     def services(self) -> list[str]:
-        return self.compose("config", "--services").split()
+        """All that are started."""
+        return [name for name in self.compose("config", "--services").split() if name not in _NOT_RUN]
 
     def secret(self, name: str) -> str:
         return (self.directory / "secrets" / name).read_text()
 
     def remove(self) -> None:
         self.compose("down", "--volumes", "--timeout", "2", "--remove-orphans", ok=False)
+
+    def ledger(self, query: str) -> str:
+        """Asked directly: it costs less than a `pgfleet` each time, when it is asked again and again."""
+        asked = ("psql", "-U", "pgfleet", "-d", "pgfleet", "-Atc", query)
+        return docker("exec", self.name("ledger"), *asked).strip()
 
     def sql(self, database: str, query: str) -> str:
         return docker(
