@@ -21,7 +21,9 @@ _PLACES = {
     "sysusers.conf": "etc/sysusers.d/pgfleet.conf",
     "tmpfiles.conf": "etc/tmpfiles.d/pgfleet.conf",
     "pgfleet.env": SETTINGS,
+    "pgfleet": "usr/local/sbin/pgfleet",
 }
+_MODES = {"pgfleet.env": 0o600, "pgfleet": 0o755}
 #: ProtectHome= hides these from services.
 _HIDDEN = (Path("/home"), Path("/root"), Path("/run/user"))
 _NEXT = """
@@ -31,7 +33,10 @@ Next, as root:
 One machine, no fleet:
   systemctl enable --now pgfleet-backup.timer pgfleet-cleanup.timer pgfleet-drill.timer
 A host of a fleet:
-  systemctl enable --now pgfleet-worker@dump pgfleet-worker@verify      (beat, control and flower on one host)"""
+  systemctl enable --now pgfleet-worker@dump pgfleet-worker@verify
+  systemctl enable --now pgfleet-worker@control pgfleet-beat pgfleet-flower pgfleet-exporter     (on one host)
+Any command with these settings, as root:
+  pgfleet doctor"""
 
 
 class File(NamedTuple):
@@ -61,7 +66,7 @@ def install() -> None:
     help="Where pgfleet and celery are; this installation's programs without.",
 )
 def systemd(root: Path, bin_: Path | None) -> None:
-    """Write units, timers, the user and the directories; settings that are there are kept.
+    """Write units, timers, the user, the directories and a `pgfleet` for root; settings that are there are kept.
 
     Run it again after an upgrade. Changes of your own belong into `systemctl edit UNIT`.
     """
@@ -89,8 +94,7 @@ def rendered(programs: Path) -> Iterator[File]:
     for template in sorted(one.name for one in folder.iterdir() if not one.name.startswith("_")):
         name = template.removesuffix(".j2")
         text = environment.get_template(template).render(bin=programs).strip() + "\n"
-        mode = 0o600 if name == "pgfleet.env" else 0o644
-        yield File(_PLACES.get(name, f"{UNITS}/{name}"), text, mode)
+        yield File(_PLACES.get(name, f"{UNITS}/{name}"), text, _MODES.get(name, 0o644))
 
 
 def _own_programs() -> Path:
@@ -110,6 +114,7 @@ def _write(path: Path, file: File) -> None:
         descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC, file.mode)
         with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
             opened.write(file.content)
+            os.fchmod(opened.fileno(), file.mode)  # whatever the umask
     except OSError as error:
         raise ConfigError(
             f"{path} cannot be written: {error.strerror}.",
