@@ -48,7 +48,7 @@ def ends_verified(fleet: Fleet, run_id: str) -> None:
     eventually(lambda: [s.state for s in fleet.ledger.steps(run_id, name="backup.sweep")] == ["done"])
     assert not fleet.open_uploads()
     assert not (Path(fleet.stack.env["PGFLEET_SPOOL"]) / "runs" / run_id).exists()
-    stems = {key.partition(".")[0] for key in fleet.stored()}
+    stems = {key.partition(".")[0] for key in fleet.stored() if not key.startswith("pgfleet-audit-")}
     assert stems == {run.backup_id}
     for listed in fleet("list", "--json").json:
         assert {copy["state"] for copy in listed["copies"]} == {"verified"}

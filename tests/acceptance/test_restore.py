@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import pty
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,24 @@ def test_replace_undo_finish(fleet: Fleet) -> None:
     assert not {name for name in databases(fleet) if run["run_id"] in name}
     with psycopg.connect(fleet.stack.postgres.dsn(DATABASE), autocommit=True) as writer:
         writer.execute("DROP TABLE since")
+    asked = {"restore", "undo", "finish", "settings"}
+    eventually(lambda: asked <= {entry["action"] for entry in audited(fleet) if entry["destinations"]})
+    of_run = [entry for entry in audited(fleet) if entry["detail"].get("of_run") == run["run_id"]]
+    assert {(entry["action"], entry["result"]) for entry in of_run} == {
+        ("undo", "succeeded"),
+        ("finish", "succeeded"),
+    }
+    roles = {entry["detail"]["role"] for entry in audited(fleet) if entry["action"] == "settings"}
+    assert roles == {"worker", "beat", "command"}
+    nobody = {"PGFLEET_LEDGER_URL": "postgresql://127.0.0.1:1/none"}
+    stored = [entry for entry in audited(fleet) if entry["destinations"]]
+    assert audited(fleet, env=nobody) == stored, "the ledger is not needed"
+
+
+def audited(fleet: Fleet, env: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+    answer = fleet("audit", "--json", env=env)
+    assert answer.code == 0, answer.err
+    return [json.loads(line) for line in answer.out.splitlines()]
 
 
 @pytest.mark.parametrize(("typed", "code"), [("goimg2", 3), (DATABASE, 0)])
