@@ -135,17 +135,6 @@ def test_tasks_are_readable(fleet: Fleet, backup: str) -> None:
         assert f'data-column="{column}"' in page
 
 
-def test_a_drill_and_a_restore(fleet: Fleet, backup: str) -> None:
-    drill = run_of(fleet, post(fleet, "pgfleet.drill", database=DATABASE))
-    restore = run_of(fleet, post(fleet, "pgfleet.restore", database=DATABASE, as_name="by_flower"))
-    assert ended(fleet, drill) == "proven"
-    assert ended(fleet, restore) == "succeeded", fleet.ledger.run(restore).error
-    with psycopg.connect(fleet.stack.postgres.dsn("by_flower")) as restored:
-        assert restored.execute("SELECT count(*) > 0 FROM images").fetchone() == (True,)
-    (conclude,) = eventually(lambda: tasks(fleet, drill, "drill.conclude", "SUCCESS"))
-    assert conclude["result"] == "the drill ended: proven"
-
-
 def test_not_without_the_password(fleet: Fleet) -> None:
     before = len(fleet.ledger.runs())
     for password in (None, "wrong"):
@@ -280,7 +269,7 @@ def test_it_takes_the_password_of_the_settings(fleet: Fleet) -> None:
 
 
 def test_the_page_in_the_documentation(fleet: Fleet, backup: str, tmp_path: Path) -> None:
-    """Its commands in their order, in one shell, as a reader would type them."""
+    """Its commands in their order, in one shell, as a reader would type them: a backup, a drill, a restore."""
     blocks = re.findall(r"^```sh\n(.*?)^```", DOCS.read_text(), re.MULTILINE | re.DOTALL)
     assert len(blocks) >= 5
     script = "\n".join(blocks).replace("http://127.0.0.1:5555", fleet.stack.fleet.flower_url)
@@ -295,5 +284,11 @@ def test_the_page_in_the_documentation(fleet: Fleet, backup: str, tmp_path: Path
     assert "the backup ended: verified" in done.stdout
     assert "the drill ended: proven" in done.stdout
     assert "The backup request is refused" in done.stdout
+    (drill,) = fleet.ledger.runs(kind="drill")
+    (restore,) = fleet.ledger.runs(kind="restore")
+    assert ended(fleet, drill.id) == "proven"
+    assert ended(fleet, restore.id) == "succeeded", fleet.ledger.run(restore.id).error
+    with psycopg.connect(fleet.stack.postgres.dsn("look_inside")) as restored:
+        assert restored.execute("SELECT count(*) > 0 FROM images").fetchone() == (True,)
     netrc = tmp_path / ".pgfleet-flower"
     assert stat.S_IMODE(netrc.stat().st_mode) == 0o600

@@ -107,6 +107,7 @@ CASES = (
     Case("CopyRefuted", {REFUTED: "0x10"}, "5m", 0),
     Case("RtoAtRisk", {RTO: "1500x10", **TARGET}, "5m", 1),
     Case("RtoAtRisk", {RTO: "1400x10", **TARGET}, "5m", 0),
+    Case("RtoAtRisk", {RTO: "1500x10", RTO.replace("s3", "local"): "300x10", **TARGET}, "5m", 1),
     Case("CopyMissing", {MISSING: "2x70"}, "65m", 1),
     Case("CopyMissing", {MISSING: "2x70"}, "50m", 0),
     Case("CopyMissing", {MISSING: "0x70"}, "65m", 0),

@@ -6,7 +6,7 @@ from flower.options import options
 
 from worker.config.model import Settings
 
-COLUMNS = "name,args,state,result,exception,runtime,routing_key,worker,kwargs,received"
+COLUMNS = "name,args,state,routing_key,result,exception,runtime,worker,kwargs,received"
 
 
 def prepare(settings: Settings) -> None:
