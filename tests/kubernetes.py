@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ TEMPLATES = {
 
 
 def documents(path: Path) -> list[Manifest]:
+    return copy.deepcopy(_read(path))
+
+
+@cache
+def _read(path: Path) -> list[Manifest]:
     return [one for one in yaml.safe_load_all(path.read_text()) if one]
 
 

@@ -15,6 +15,7 @@ from tests.deploy.engine import DEBIAN, IMAGE, REPOSITORY, build, build_stand_in
 from tests.deploy.pods import Node, Pod
 from tests.kubernetes import HERE, Manifest, documents, named, render, workloads
 
+pytestmark = pytest.mark.timeout(1200)  # images are built, and a busy machine is slow
 KUBECTL = "pgfleet-test/kubectl"
 PASSWORD = secrets.token_hex(12)
 _TRIAL = {"DB_HOST": "postgres.example.svc", "DB_NAME": "shop", "S3_ENDPOINT": "http://s3.example.com:8333",

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +58,12 @@ class Node:
     def _volumes(
         self, pod: Manifest, maps: dict[str, Manifest], keys: dict[str, dict[str, str]]
     ) -> dict[str, list[str]]:
-        """Name of a volume → the source, or tmpfs options, of a mount."""
+        """Name of a volume → kind and source of a mount."""
         found: dict[str, list[str]] = {}
         for volume in pod["spec"]["volumes"]:
             name = volume["name"]
             if "emptyDir" in volume:
-                found[name] = ["tmpfs"]
+                found[name] = ["volume", self._memory()]
             elif "ephemeral" in volume or "persistentVolumeClaim" in volume:
                 claim = volume.get("persistentVolumeClaim", {}).get(
                     "claimName", f"{secrets.token_hex(3)}-{name}"
@@ -73,6 +72,12 @@ class Node:
             else:
                 found[name] = ["bind", str(self._files(name, _contents(volume, maps, keys), volume))]
         return found
+
+    def _memory(self) -> str:
+        volume = f"{self.name}-{secrets.token_hex(3)}"
+        options = ("type=tmpfs", "device=tmpfs", f"o=uid=0,gid={FS_GROUP},mode=2777")
+        docker("volume", "create", "--driver=local", *(f"--opt={one}" for one in options), volume)
+        return volume
 
     def claim(self, name: str) -> str:
         """A disk as a kubelet hands it over: of root, writable for the pod's group. Kept until the end."""
@@ -143,8 +148,12 @@ class Pod:
             "exec", self.name, *self._container["readinessProbe"]["exec"]["command"], ok=False
         ).startswith("0 ")
 
-    def wait_ready(self, seconds: float = 240) -> None:
-        until(self.ready, seconds, lambda: logs(self.name))
+    def running(self) -> bool:
+        return docker("inspect", "--format={{.State.Running}}", self.name).strip() == "true"
+
+    def wait_ready(self, seconds: float = 600) -> None:
+        until(lambda: self.ready() or not self.running(), seconds, lambda: logs(self.name))
+        assert self.running(), logs(self.name)
 
     def sh(self, *words: str, ok: bool = True) -> str:
         return docker("exec", self.name, *words, ok=ok)
@@ -167,15 +176,11 @@ def _environment(container: Manifest, maps: dict[str, Manifest]) -> dict[str, st
 
 
 def _mount(mount: dict[str, Any], source: list[str]) -> list[str]:
-    if source[0] == "tmpfs":
-        return [f"--tmpfs={mount['mountPath']}:uid=0,gid={FS_GROUP},mode=2777"]
     below = f"/{mount['subPath']}" if "subPath" in mount else ""
-    return [f"--volume={source[1]}{below}:{mount['mountPath']}{':ro' if mount.get('readOnly') else ''}"]
+    # What the image has at that place is not copied: a kubelet does not either.
+    options = [*(["nocopy"] if source[0] == "volume" else []), *(["ro"] if mount.get("readOnly") else [])]
+    return [f"--volume={source[1]}{below}:{mount['mountPath']}:{','.join(options or ['rw'])}"]
 
 
 def _size(quantity: str) -> str:
     return quantity[:-2] + _UNITS[quantity[-2:]]
-
-
-def eventually(what: Callable[[], object], seconds: float, pods: list[Pod]) -> None:
-    until(what, seconds, lambda: "\n".join(logs(pod.name) for pod in pods))
