@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
+import select
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -13,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.integration import monitoring_scene as scene
+from tests.services import wait_until
 from worker import reconcile
 from worker.ledger.model import WorkerInfo
 from worker.metrics.readings import Readings
@@ -155,9 +160,41 @@ def test_a_ledger_that_is_down(tmp_path: Path) -> None:
 def pgfleet(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "worker", "status", *arguments],
-        env={**scene.environment(directory), "COLUMNS": "80", "PATH": os.defpath},
+        env={**scene.environment(directory), "PATH": os.defpath},
         capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
+
+
+class Terminal:
+    """`pgfleet status` on a terminal of that width."""
+
+    def __init__(self, env: dict[str, str], *arguments: str, width: int = 100) -> None:
+        self._leader, follower = pty.openpty()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "worker", "status", *arguments],
+            env={**env, "PATH": os.defpath, "TERM": "xterm", "COLUMNS": str(width), "LINES": "40"},
+            stdin=follower, stdout=follower, stderr=follower, start_new_session=True,
+        )  # fmt: skip
+        os.close(follower)
+        self._told = b""
+
+    def told(self) -> str:
+        """All so far, without colours and without the blanks at the lines' ends."""
+        while select.select([self._leader], [], [], 0.05)[0]:
+            try:
+                chunk = os.read(self._leader, 65536)
+            except OSError:  # its end of the terminal is closed
+                break
+            self._told += chunk
+        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", self._told.decode(errors="replace"))
+        return re.sub(r" *\r?\n", "\n", plain)
+
+    def end(self) -> tuple[int, str]:
+        """(exit code, what it said)."""
+        assert wait_until(lambda: (self.told(), self.process.poll())[1] is not None, 60)
+        told = self.told()
+        os.close(self._leader)
+        return self.process.returncode, told
 
 
 def test_for_people_and_for_programs(tmp_path: Path) -> None:
@@ -165,11 +202,57 @@ def test_for_people_and_for_programs(tmp_path: Path) -> None:
     backup = scene.back_up(here, 5)
     shown = pgfleet(tmp_path)
     assert shown.returncode == WARNING
-    for words in ("needs attention", "can be restored now", backup, "never", "near verified", "1 thing to"):
+    for words in (
+        "1 thing needs attention",
+        "can be restored now",
+        backup,
+        "never",
+        "near verified",
+        "1 thing to",
+    ):
         assert words in shown.stdout
-    assert "→ Run a drill.  pgfleet drill latest --database goimg" in shown.stdout
+    assert "  Run a drill.\n  $ pgfleet drill latest --database goimg\n" in re.sub(
+        r" +\n", "\n", shown.stdout
+    )
     answer = pgfleet(tmp_path, "--json")
     found: dict[str, Any] = json.loads(answer.stdout)
     assert answer.returncode == found["exit_code"] == WARNING
     assert found["databases"][0]["backup_id"] == backup
     assert found["problems"][0]["command"] == "pgfleet drill latest --database goimg"
+
+
+def test_on_a_narrow_screen_commands_stay_whole(tmp_path: Path) -> None:
+    """What is folded cannot be copied."""
+    here = scene.adapters(tmp_path)
+    scene.drill(here, scene.back_up(here, 5), "near", "refuted")
+    going = scene.begin(here)
+    code, shown = Terminal(scene.environment(tmp_path), width=50).end()
+    assert code == CRITICAL
+    command = r"^  \$ pgfleet evidence list goimg-backup-\S+ --kind drill --json$"
+    assert re.search(command, shown, re.MULTILINE), shown
+    assert re.search(rf"^▸ backup of goimg  {going.id}  running for", shown, re.MULTILINE), shown
+    assert re.search(r"^  dump +─+", shown, re.MULTILINE), shown
+
+
+def test_many_databases_have_a_line_each(tmp_path: Path) -> None:
+    more = "\n".join(f"[databases.d{number}]\nallow_unencrypted = true" for number in range(6))
+    here = scene.adapters(tmp_path, database=more)
+    scene.back_up(here, 5)
+    code, shown = Terminal(scene.environment(tmp_path, database=more)).end()
+    assert code == CRITICAL
+    assert re.search(r"^✓ +goimg ", shown, re.MULTILINE), shown
+    assert len(re.findall(r"^✗ {2,}d[0-9] ", shown, re.MULTILINE)) == 6
+    assert "d0, d1, d2, d3, d4 and d5 cannot be restored." in shown
+
+
+def test_watched(tmp_path: Path) -> None:
+    """It stays on the screen, takes up what happens, and ends without a word at ctrl-C."""
+    here = scene.adapters(tmp_path)
+    watching = Terminal(scene.environment(tmp_path), "--watch")
+    assert wait_until(lambda: "goimg cannot be restored." in watching.told(), 60)
+    run = scene.begin(here)
+    assert wait_until(lambda: run.id in watching.told(), 60)
+    watching.process.send_signal(signal.SIGINT)
+    code, told = watching.end()
+    assert code in (130, -signal.SIGINT)
+    assert "Traceback" not in told

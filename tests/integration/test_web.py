@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import NamedTuple
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import pytest
+from flower.utils.search import And, Or, Term, parse_query
 
 from tests.integration import monitoring_scene as scene
 from tests.integration.weeks_scene import served
@@ -23,6 +24,7 @@ from worker.errors import ConfigError
 from worker.ledger.outcomes import RunEnd
 from worker.metrics.readings import Readings
 from worker.steps.context import Adapters
+from worker.storage.directory import DirectoryStore
 from worker.web import views
 from worker.web.server import Server
 from worker.web.templating import policy, script, style
@@ -176,6 +178,66 @@ def test_only_to_look(here: Adapters, serve: Serve) -> None:
     assert (head.code, head.text) == (200, "")
     assert int(head.headers["Content-Length"]) > 10_000
     assert ask(port, Host="rebound.example").code == 421, "a page of another site must not read it"
+
+
+def test_destinations_are_not_asked_again_for_each_page(
+    here: Adapters, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backup = scene.back_up(here, 5)
+    scene.drill(here, backup, "near")
+    asked: list[str] = []
+    for name in ("list", "read"):
+        real = getattr(DirectoryStore, name)
+
+        def counted(store: DirectoryStore, *args: object, _real: Any = real, **named: object) -> Any:
+            asked.append(store.name)
+            return _real(store, *args, **named)
+
+        monkeypatch.setattr(DirectoryStore, name, counted)
+    port = serve()
+    paths = ("/", "/database/goimg", f"/backup/{backup}", "/runs")
+    first = [ask(port, path).code for path in paths]
+    assert asked
+    asked.clear()
+    assert [ask(port, path).code for path in paths * 2] == first * 2
+    assert asked == []
+
+
+def test_runs_are_chosen_by_state_and_kind(here: Adapters, serve: Serve) -> None:
+    failed, done, drill = (
+        scene.end(here, "failed"),
+        scene.end(here, "verified"),
+        scene.end(here, "proven", "drill"),
+    )
+    going, port = scene.begin(here), serve()
+
+    def shown(query: str) -> set[str]:
+        answer = ask(port, f"/runs{query}")
+        assert answer.code == 200
+        return set(re.findall(r'href="/run/([0-9a-z]+)"', answer.text))
+
+    assert shown("") == {failed.id, done.id, drill.id, going.id}
+    assert shown("?state=failed") == {failed.id}
+    assert shown("?state=running") == {going.id}
+    assert shown("?kind=drill&state=well&database=goimg") == {drill.id}
+    assert shown("?limit=1") == {going.id}
+    assert 'href="/runs?limit=2"' in ask(port, "/runs?limit=1").text
+    assert "No such run is known." in ask(port, "/runs?state=cancelled").text
+
+
+def test_it_leads_to_flower_where_that_is_known(tmp_path: Path) -> None:
+    for url, leads in (("", False), ("https://flower.example/at/", True)):
+        here = scene.adapters(tmp_path, **({"PGFLEET_FLOWER_URL": url} if url else {}))
+        run = scene.begin(here)
+        with served(here) as address:
+            port = urlsplit(address).port or 0
+            home, page = ask(port).text, ask(port, f"/run/{run.id}").text
+        assert ('href="https://flower.example/at"' in home) is leads
+        found = re.findall(r'"https://flower.example/at/tasks\?name=([^"]*)"', page)
+        searches = [parse_query(f"name:{unquote(search)}") for search in found]  # as its page does
+        whole = Or((Term("name", run.id), Term("kwargs", run.id)))
+        assert (whole in searches) is leads
+        assert (And((Term("name", "backup.dump"), Term("kwargs", run.id))) in searches) is leads
 
 
 def test_headers(serve: Serve) -> None:

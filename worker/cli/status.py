@@ -12,6 +12,7 @@ from typing import Any
 import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -22,8 +23,9 @@ from worker.core import human
 from worker.errors import ConfigError
 from worker.ledger.model import Run
 from worker.metrics.readings import Readings
-from worker.status import CRITICAL, OK, UNKNOWN, WARNING, OfDatabase, Status, status
+from worker.status import CRITICAL, OK, UNKNOWN, WARNING, OfDatabase, Status, headline, status
 from worker.status.problems import Problem
+from worker.web import flow
 
 #: How long somebody waits for a destination that does not answer; then it is told that it does not.
 _PATIENCE_SECONDS = 20.0
@@ -68,7 +70,7 @@ def show_status(as_json: bool, watch: bool, send: bool) -> int:
     if as_json:
         click.echo(json.dumps(_as_json(found)))
     else:
-        render.console().print(_picture(found))
+        render.console().print(_picture(found), crop=False)
     return found.exit_code
 
 
@@ -78,7 +80,7 @@ def _send(settings: Settings, found: Status) -> None:
             "Nobody is named to send it to.", "Set PGFLEET_NOTIFY_URLS to one or more Apprise URLs."
         )
     console = Console(width=100, no_color=True, file=io.StringIO())
-    console.print(_picture(found))
+    console.print(_picture(found), crop=False)
     assert isinstance(console.file, io.StringIO)
     text = "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
     notify.send(settings, f"pgfleet: {_VERDICTS[found.exit_code].plain.removeprefix('● ')}", text)
@@ -151,53 +153,57 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def _picture(found: Status) -> RenderableType:
-    at = (f"   {render.moment(found.at)} UTC", "dim")
-    parts: list[RenderableType] = [Text.assemble(_VERDICTS[found.exit_code], at), Text()]
+    style = _VERDICTS[found.exit_code].style
+    head = Text.assemble(("● ", style), (headline(found), style), (f"  {render.moment(found.at)} UTC", "dim"))
+    parts: list[RenderableType] = [head, Text()]
     if len(found.databases) <= _BLOCKS:
         for one in found.databases:
-            parts += [_block(one, found.at), Text()]
+            parts += [*_block(one, found.at), Text()]
     else:
         parts += [_lines(found), Text()]
     if found.runs:
-        parts += [Text("Running", "bold underline"), _runs(found), Text()]
+        parts += [Text("Running", "bold underline"), *_runs(found), Text()]
     if found.problems:
         title = f"{len(found.problems)} thing{'s' if len(found.problems) > 1 else ''} to look at"
-        parts += [Text(title, "bold underline"), _problems(found.problems, found.at)]
+        parts.append(Text(title, "bold underline"))
+        for problem in found.problems:
+            parts += _told(problem, found.at)
     return Group(*parts)
 
 
-def _block(one: OfDatabase, now: datetime) -> Table:
+def _block(one: OfDatabase, now: datetime) -> Iterator[RenderableType]:
     mark, words, style = _RESTORABLE[one.restorable]
+    yield Text.assemble((f"{mark} {one.database}", style), f" {words}")
     table = Table.grid(padding=(0, 2))
-    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True, style="dim", width=9)
     table.add_column(overflow="fold")
-    table.add_row(Text(f"{mark} {one.database}", style), Text(words, style))
     if one.restorable:
-        table.add_row(
-            Text("  from", "dim"),
-            Text(
-                f"{one.backup_id}, {human.size(one.size)}, taken {render.age(one.at, now)}{_next(one, now)}"
-            ),
-        )
-        table.add_row(Text("  takes", "dim"), _takes(one))
-        table.add_row(Text("  proven", "dim"), _proven(one, now))
-    table.add_row(Text("  copies", "dim"), _copies(one))
-    return table
+        taken = f"{one.backup_id}, {human.size(one.size)}, taken {render.age(one.at, now)}{_next(one, now)}"
+        table.add_row("  from", taken)
+        table.add_row("  takes", _takes(one))
+        table.add_row("  proven", _proven(one, now))
+    if one.restorable or "down" in one.copies.values():
+        table.add_row("  copies", _copies(one))
+    if table.row_count:
+        yield table
 
 
 def _next(one: OfDatabase, now: datetime) -> str:
-    return (
-        f"; the next is due in {human.duration((one.next_at - now).total_seconds())}" if one.next_at else ""
-    )
+    return f", next in {_rough((one.next_at - now).total_seconds())}" if one.next_at else ""
+
+
+def _rough(seconds: float) -> str:
+    return f"{seconds / 3600:.0f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
 def _takes(one: OfDatabase) -> Text:
     if one.restore_seconds is None:
         return Text("not known: no drill has measured it", "yellow")
-    style = "green" if one.restore_seconds <= one.target_seconds else "yellow"
+    late = one.restore_seconds > one.target_seconds
+    target = human.duration(one.target_seconds)
     return Text.assemble(
-        (f"about {human.duration(one.restore_seconds)}", style),
-        f" (target {human.duration(one.target_seconds)})",
+        (f"about {human.duration(one.restore_seconds)}", "yellow" if late else "green"),
+        f", more than its target of {target}" if late else f" (target {target})",
     )
 
 
@@ -212,10 +218,10 @@ def _proven(one: OfDatabase, now: datetime) -> Text:
 def _copies(one: OfDatabase) -> Text:
     found = Text()
     for alias, state in one.copies.items():
-        found.append("● ", _COPY_STYLES.get(state, "yellow"))
-        found.append(f"{alias} {state}   ")
+        style = _COPY_STYLES.get(state, "yellow")
+        found.append("● ", style).append(f"{alias} ").append(f"{state}   ", style)
     count = f"{one.backups} backup{'s' if one.backups != 1 else ''}"
-    return found.append(f"{count}, {human.size(one.bytes)} in all", "dim")
+    return found.append(f"{count}, {human.size(one.bytes)} in all", "dim") if one.backups else found
 
 
 def _lines(found: Status) -> Table:
@@ -240,21 +246,33 @@ def _lines(found: Status) -> Table:
     return table
 
 
-def _runs(found: Status) -> Table:
-    table = Table.grid(padding=(0, 2))
+def _runs(found: Status) -> Iterator[RenderableType]:
+    """Each with what somebody works on, a line each."""
     for run, rows in found.runs:
-        done, total = _bytes(rows)
-        share = f"{human.size(done)} of {human.size(total)}" if total else ""
         took = human.duration(max(0.0, found.at.timestamp() - (run.started_at or run.created_at)))
-        table.add_row(
-            Text("▸", "cyan"),
-            f"{run.kind} of {run.database}",
-            _current(rows) or run.state,
-            share,
-            took,
-            run.id,
+        by = f", asked for by {run.requested_by}" if run.requested_by else ""
+        told = f"  {run.state} for {took}{by}"
+        yield Text.assemble(
+            ("▸ ", "cyan"), f"{run.kind} of {run.database}  ", (run.id, "cyan"), (told, "dim")
         )
-    return table
+        graph = flow.graph(run, rows, [], found.at.timestamp())
+        trunk = [("", [*graph.before, *graph.after])]
+        for where, nodes in [*trunk, *graph.lanes]:
+            for node in nodes:
+                if node.state == "running":
+                    yield Padding(_at_work(node, where), (0, 0, 0, 2))
+
+
+def _at_work(node: flow.Node, where: str) -> Text:
+    done = f"{node.done} of {node.total}" if node.total > 1 else f"{node.share:.0%}" if node.share else ""
+    rate = f"{human.rate(node.bytes, node.seconds)}" if node.bytes and node.seconds else ""
+    told = "  ".join(part for part in (_bar(node.share), done, rate) if part)
+    return Text.assemble(f"{f'{node.label} {where}' if where else node.label:<20}", ("  " + told, "cyan"))
+
+
+def _bar(share: float, width: int = 20) -> str:
+    full = round(share * width)
+    return "━" * full + "─" * (width - full)
 
 
 def _current(rows: list[dict[str, Any]]) -> str:
@@ -268,21 +286,15 @@ def _bytes(rows: list[dict[str, Any]]) -> tuple[int, int]:
     return sum(row["bytes_done"] for row in running), sum(row["bytes_total"] for row in running)
 
 
-def _problems(problems: list[Problem], now: datetime) -> Table:
+def _told(problem: Problem, now: datetime) -> Iterator[RenderableType]:
+    """The command has a line of its own that is not folded, to be copied."""
+    style, mark = ("bold red", "✗") if problem.severity == "critical" else ("yellow", "!")
+    since = f"  since {render.moment(problem.since)} UTC" if problem.since and problem.since <= now else ""
     table = Table.grid(padding=(0, 1))
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for problem in problems:
-        style = "bold red" if problem.severity == "critical" else "yellow"
-        table.add_row(
-            Text("✗" if problem.severity == "critical" else "!", style),
-            Text("\n").join(_told(problem, style, now)),
-        )
-    return table
-
-
-def _told(problem: Problem, style: str, now: datetime) -> Iterator[Text]:
-    since = f"  since {render.moment(problem.since)} UTC" if problem.since and problem.since <= now else ""
-    yield Text.assemble((problem.what, style), (since, "dim"))
-    command = Text(f"  {problem.command}", "cyan") if problem.command else Text()
-    yield Text.assemble(f"→ {problem.do}", command)
+    table.add_row(Text(mark, style), Text.assemble((problem.what, style), (since, "dim")))
+    table.add_row("", Text(problem.do))
+    yield table
+    if problem.command:
+        yield Text.assemble(("  $ ", "dim"), (problem.command, "cyan"), no_wrap=True, overflow="ignore")

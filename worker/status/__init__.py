@@ -75,6 +75,31 @@ def status(readings: Readings, now: datetime | None = None) -> Status:
     )
 
 
+def headline(found: Status) -> str:
+    """The whole in one sentence."""
+    lost = [one.database for one in found.databases if one.restorable is False]
+    dark = [one.database for one in found.databases if one.restorable is None]
+    if lost:
+        return f"{_listed(lost)} cannot be restored."
+    if dark:
+        return f"Nobody knows whether {_listed(dark)} can be restored."
+    if not found.databases:
+        return "No database is configured."
+    whole = f"{found.databases[0].database} can" if len(found.databases) == 1 else "Every database can"
+    if found.exit_code == OK:
+        return f"{whole} be restored, and all is well."
+    critical = [problem for problem in found.problems if problem.severity == "critical"]
+    number = len(critical or found.problems)
+    what = f"{number} thing{'s' if number > 1 else ''}"
+    if found.exit_code == CRITICAL:
+        return f"{whole} be restored, but {what} {'are' if number > 1 else 'is'} critical."
+    return f"{whole} be restored. {what} need{'' if number > 1 else 's'} attention."
+
+
+def _listed(names: list[str]) -> str:
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+
+
 def _database(database: Database, held: Holdings | None, now: datetime) -> OfDatabase:
     holding = held.databases[database.alias] if held is not None else None
     best = holding.best() if holding is not None else None

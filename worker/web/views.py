@@ -13,7 +13,7 @@ from worker import __version__
 from worker.ledger.model import OPEN_STATES, Run
 from worker.metrics.activity import BAD
 from worker.metrics.holdings import USABLE
-from worker.status import CRITICAL, OK, Status, status
+from worker.status import Status, headline, status
 from worker.status.problems import Problem
 from worker.web import calendar, flow, gantt, plots
 from worker.web.sources import Sources, Steps
@@ -60,35 +60,10 @@ def overview(sources: Sources, now: datetime) -> str:
     )
 
 
-def headline(found: Status) -> str:
-    """The whole in one sentence."""
-    lost = [one.database for one in found.databases if one.restorable is False]
-    dark = [one.database for one in found.databases if one.restorable is None]
-    if lost:
-        return f"{_listed(lost)} cannot be restored."
-    if dark:
-        return f"Nobody knows whether {_listed(dark)} can be restored."
-    if not found.databases:
-        return "No database is configured."
-    whole = f"{found.databases[0].database} can" if len(found.databases) == 1 else "Every database can"
-    if found.exit_code == OK:
-        return f"{whole} be restored. All is well."
-    critical = [problem for problem in found.problems if problem.severity == "critical"]
-    number = len(critical or found.problems)
-    what = f"{number} thing{'s' if number > 1 else ''}"
-    if found.exit_code == CRITICAL:
-        return f"{whole} be restored, but {what} {'are' if number > 1 else 'is'} critical."
-    return f"{whole} be restored. {what} need{'' if number > 1 else 's'} attention."
-
-
 def _about(alias: str, found: Status) -> list[Problem]:
     """The problems that name the database or one of its backups."""
     name = re.compile(rf"(?<![\w.-]){re.escape(alias)}(?:-backup-[0-9]{{8}}-[0-9]{{6}})?(?![\w-])")
     return [problem for problem in found.problems if name.search(problem.what)]
-
-
-def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
 
 
 def database(sources: Sources, alias: str, now: datetime) -> str:
@@ -198,7 +173,7 @@ def run(sources: Sources, run_id: str, now: datetime) -> str:
         troubles=[step for step in steps if step.error or step.attempts > 1],
         events=ledger.told(found.id),
         listed=sources.backup(found.backup_id) is not None if found.backup_id else False,
-        flower=_flower(sources, f"args:{found.id}"),
+        flower=_flower(sources, f"{found.id} OR kwargs:{found.id}"),
         request={key: value for key, value in found.request.items() if value not in (None, "", [], {})},
         refresh=_RUNNING_SECONDS if found.open else 0,
     )
@@ -274,7 +249,10 @@ def _page(name: str, sources: Sources, now: datetime, **values: Any) -> str:
 
 
 def _flower(sources: Sources, search: str) -> str | None:
-    """Flower's page of tasks, with this in its search field: it takes one through the name it looks for."""
+    """Flower's page of tasks, with ``name:`` and this in its search field: that is the way to it by an address.
+
+    A task's kwargs show its run (worker/flower/shown.py).
+    """
     home = sources.settings.flower_url
     return f"{home.rstrip('/')}/tasks?name={quote(search)}" if home else None
 
