@@ -111,8 +111,7 @@ class Client:
     def request_backup(self, database: str, *, idempotency_key: str | None = None) -> RunView:
         """Ask for a backup; returns at once. The same key again gives the same run."""
         payload = {"databases": [database], "idempotency_key": idempotency_key, "requested_by": self._name}
-        parse("backup", payload)
-        key = idempotency_key and f"backup:{database}:{idempotency_key}"
+        key = parse("backup", payload).run_key(database)
         return self._submit(NewRun("backup", database, payload, self._name, key))
 
     def request_restore(
@@ -129,23 +128,19 @@ class Client:
         drop_old: bool = False,
         tables: Sequence[str] = (),
         schemas: Sequence[str] = (),
+        tablespaces: Mapping[str, str] | None = None,
         dry_run: bool = False,
         idempotency_key: str | None = None,
     ) -> RunView:
         """Ask for a restore of `database`; returns at once. The same key again gives the same run.
 
         backup: an id, ``latest`` or ``latest-proven``; `before` (aware) is for the last two. target: the alias of a
-        server in the workers' configuration, else the database's own. as_name: the database to make there. A
+        server in the workers' configuration, else the database's own. as_name: the database to make there. tablespaces:
+        where what was in one goes on the target. A
         `replace` of the live one needs its name in `confirm`, and a target that allows it: else the run fails with
         exit code 3. Raises ConfigError for a request that makes no sense.
         """
-        payload = {
-            "requested_by": self._name,
-            "idempotency_key": idempotency_key,
-            "database": database,
-            "backup": backup,
-            "before": before and before.isoformat(),
-            "destination": destination,
+        payload = self._of_one_backup(database, backup, before, destination, idempotency_key) | {
             "target": target,
             "as_name": as_name,
             "replace": replace,
@@ -153,10 +148,11 @@ class Client:
             "drop_old": drop_old,
             "tables": list(tables),
             "schemas": list(schemas),
+            "tablespaces": dict(tablespaces or {}),
             "dry_run": dry_run,
         }
         request = RestoreRequest.from_payload(payload)
-        key = idempotency_key and f"restore:{database}:{idempotency_key}"
+        key = request.run_key(database)
         return self._submit(NewRun("restore", database, request.to_payload(), self._name, key))
 
     def request_drill(
@@ -169,17 +165,23 @@ class Client:
         idempotency_key: str | None = None,
     ) -> RunView:
         """Ask for a proof that a backup of `database` restores; returns at once. As for `request_restore`."""
-        payload = {
+        payload = self._of_one_backup(database, backup, before, destination, idempotency_key)
+        request = DrillRequest.from_payload(payload)
+        key = request.run_key(database)
+        return self._submit(NewRun("drill", database, request.to_payload(), self._name, key))
+
+    def _of_one_backup(
+        self, database: str, backup: str, before: datetime | None, destination: str | None, key: str | None
+    ) -> dict[str, object]:
+        """What the payloads of such requests begin with."""
+        return {
             "requested_by": self._name,
-            "idempotency_key": idempotency_key,
+            "idempotency_key": key,
             "database": database,
             "backup": backup,
             "before": before and before.isoformat(),
             "destination": destination,
         }
-        request = DrillRequest.from_payload(payload)
-        key = idempotency_key and f"drill:{database}:{idempotency_key}"
-        return self._submit(NewRun("drill", database, request.to_payload(), self._name, key))
 
     def drilled(self, run_id: str) -> DrillView:
         """What a drill came to. Raises RunNotFound, ConfigError for a run that is no drill."""

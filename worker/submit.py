@@ -42,7 +42,7 @@ def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, he
     match request:
         case BackupRequest():
             databases = request.databases or tuple(adapters.settings.databases)
-            return [_backup_run(adapters, name, request.idempotency_key, who, here) for name in databases]
+            return [_backup_run(adapters, name, request, who, here) for name in databases]
         case VerifyRequest():
             return [_verify_run(adapters, request, who, here)]
         case CopyRequest():
@@ -58,10 +58,10 @@ def _runs(adapters: Adapters, kind: str, request: Request, requested_by: str, he
             raise ConfigError(f"A {kind} cannot be asked for here.", "")
 
 
-def _backup_run(adapters: Adapters, database: str, key: str | None, who: str, here: str) -> NewRun:
+def _backup_run(adapters: Adapters, database: str, request: BackupRequest, who: str, here: str) -> NewRun:
     adapters.database(database)
-    request = {"databases": [database], "idempotency_key": key, "requested_by": who}
-    return NewRun("backup", database, request, who, key and f"backup:{database}:{key}", here=here)
+    payload = {"databases": [database], "idempotency_key": request.idempotency_key, "requested_by": who}
+    return NewRun("backup", database, payload, who, request.run_key(database), here=here)
 
 
 def _verify_run(adapters: Adapters, request: VerifyRequest, who: str, here: str) -> NewRun:
@@ -74,7 +74,7 @@ def _verify_run(adapters: Adapters, request: VerifyRequest, who: str, here: str)
         )
     payload = {"backup": choice.backup_id, "destinations": managed, "requested_by": who}
     database = parse_id(choice.backup_id)[0]
-    return NewRun("verify", database, payload, who, request.idempotency_key, here=here)
+    return NewRun("verify", database, payload, who, request.run_key(choice.backup_id), here=here)
 
 
 def _copy_run(
@@ -84,7 +84,7 @@ def _copy_run(
     backup = choose(adapters, request).backup_id
     payload = {**request.to_payload(), "backup": backup, "destinations": [request.to], "requested_by": who}
     payload |= {"repair": True} if repair else {}
-    key = request.idempotency_key and f"copy:{backup}:{request.to}:{request.idempotency_key}"
+    key = request.run_key(backup, request.to)
     return NewRun("copy", parse_id(backup)[0], payload, who, key, here=here)
 
 
@@ -143,8 +143,7 @@ def _cleanup_run(adapters: Adapters, database: str, request: CleanupRequest, who
     if request.destination is not None:
         adapters.destination(request.destination)
     payload = {**request.to_payload(), "database": database, "requested_by": who}
-    key = request.idempotency_key and f"cleanup:{database}:{request.idempotency_key}"
-    return NewRun("cleanup", database, payload, who, key, here=here)
+    return NewRun("cleanup", database, payload, who, request.run_key(database), here=here)
 
 
 def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: str, **local: str) -> NewRun:
@@ -154,8 +153,7 @@ def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: st
         target = restore_choose.target_of(adapters, request.target, database)
         restore_choose.check_allowed(request, target)
     payload = {**request.to_payload(), "requested_by": who, **local}
-    key = request.idempotency_key and f"restore:{database}:{request.idempotency_key}"
-    return NewRun("restore", database, payload, who, key, here=here)
+    return NewRun("restore", database, payload, who, request.run_key(database), here=here)
 
 
 def _drill_run(adapters: Adapters, request: DrillRequest, who: str, here: str) -> NewRun:
@@ -163,8 +161,8 @@ def _drill_run(adapters: Adapters, request: DrillRequest, who: str, here: str) -
     adapters.database(database)
     if request.destination is not None:
         adapters.destination(request.destination)
-    key = request.idempotency_key and f"drill:{database}:{request.idempotency_key}"
-    return NewRun("drill", database, {**request.to_payload(), "requested_by": who}, who, key, here=here)
+    payload = {**request.to_payload(), "requested_by": who}
+    return NewRun("drill", database, payload, who, request.run_key(database), here=here)
 
 
 def database_of(adapters: Adapters, backup: str) -> str:

@@ -44,6 +44,19 @@ def read(store: ObjectStore, key: str) -> bytes:
         return stream.read()
 
 
+@pytest.mark.parametrize("stem", WHOLE)
+def test_a_strangers_object_of_the_same_name_is_not_overwritten(two: Scene, stem: str) -> None:
+    """Put whole or in parts; what holds the very bytes already is as good as copied."""
+    add_backup(two.store("near"), BACKUP, stems=WHOLE)
+    key, far = f"{BACKUP}.{stem}.gpg", two.store("far")
+    put(far, key, b"mine")
+    run = two.run("copy", backup=BACKUP, to="far")
+    assert (run.state, run.error and run.error["type"]) == ("failed", "ObjectExists")
+    assert read(far, key) == b"mine"
+    put(far, key, content_of(BACKUP, stem))
+    assert two.run("copy", backup=BACKUP, to="far").state == "verified"
+
+
 def test_a_copy_in_parts(two: Scene) -> None:
     add_backup(two.store("near"), BACKUP, stems=WHOLE)
     run = two.run("copy", backup=BACKUP, to="far")

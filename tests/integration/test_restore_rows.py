@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg.sql import SQL, Identifier
 from pydantic import SecretStr
 
 from tests.conftest import PostgresOf
-from tests.restore_scene import Scene, connect, tables
+from tests.restore_scene import Scene, connect, content_of, tables
 from worker.core.backup import TableCount
 from worker.errors import RestoreFailed
 from worker.local.postgres import Postgres
@@ -62,6 +63,57 @@ def test_rows_for_a_live_database_need_its_configurations_leave(scene: Scene) ->
     assert (run.error["exit_code"], "does not allow" in run.error["message"]) == (3, True)
     with connect(scene.target, "rows") as connection:
         assert connection.execute("SELECT count(*) FROM thing").fetchone() == (1,)
+
+
+def test_tablespaces_of_another_name(scene: Scene) -> None:
+    """Tables, their indexes and keys, and views go where they were told to; what is not mapped keeps its place."""
+    places = {"old one": "new one", "kept": "kept"}
+    for name in ("old one", "new one", "kept"):
+        with scene.target.connect() as connection:
+            connection.execute("SET allow_in_place_tablespaces = on")
+            connection.execute(SQL("CREATE TABLESPACE {} LOCATION ''").format(Identifier(name)))
+    made = [
+        'CREATE TABLE "odd; Type: TABLE" (id int PRIMARY KEY USING INDEX TABLESPACE "old one", t text)'
+        ' TABLESPACE "old one"',
+        """INSERT INTO "odd; Type: TABLE" SELECT n, 'x' FROM generate_series(1, 100) n""",
+        'CREATE INDEX by_text ON "odd; Type: TABLE" (t) TABLESPACE "old one"',
+        'CREATE MATERIALIZED VIEW seen TABLESPACE "old one" AS SELECT * FROM "odd; Type: TABLE"',
+        'CREATE TABLE parted (id int, UNIQUE (id) USING INDEX TABLESPACE "old one") PARTITION BY LIST (id)'
+        ' TABLESPACE "old one"',
+        "CREATE TABLE part PARTITION OF parted FOR VALUES IN (1)",
+        "CREATE INDEX here ON thing (one)",
+    ]
+    with scene.target.connect() as connection:
+        connection.execute("ALTER DATABASE rows SET TABLESPACE kept")
+    tables(scene.source, "rows", made)
+    try:
+        scene.backup()
+        result = scene.restored(as_name="moved", tablespaces={"old one": "new one"})
+        assert not [note for note in result["notes"] if "tablespace" in note]
+        before, after = (_places(scene, name) for name in ("rows", "moved"))
+        assert after == {name: places.get(place, place) for name, place in before.items()}
+        assert set(before.values()) == {"old one", "kept"}, "of the database itself, too"
+        assert content_of(scene.target, "moved") == content_of(scene.source, "rows")
+        assert "uses no tablespace fast" in str(scene.restore(tablespaces={"fast": "kept"}).error)
+        assert "lacks the tablespaces none" in str(scene.restore(tablespaces={"kept": "none"}).error)
+    finally:
+        for name in scene.databases():
+            scene.target.dropdb(name)
+        with scene.target.connect() as connection:
+            for name in ("old one", "new one", "kept"):
+                connection.execute(SQL("DROP TABLESPACE {}").format(Identifier(name)))
+
+
+def _places(scene: Scene, name: str) -> dict[str, str]:
+    with connect(scene.target, name) as connection:
+        found = connection.execute(
+            "SELECT relname, coalesce(t.spcname, d.spcname) FROM pg_class c"
+            " LEFT JOIN pg_tablespace t ON t.oid = c.reltablespace,"
+            " (SELECT spcname FROM pg_database b JOIN pg_tablespace p ON p.oid = b.dattablespace"
+            "  WHERE datname = current_database()) d"
+            " WHERE relnamespace = 'public'::regnamespace"
+        )
+        return {str(row[0]): str(row[1]) for row in found}
 
 
 @pytest.mark.parametrize("name", ["localhost", "socket"])

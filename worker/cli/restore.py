@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,13 @@ _CONSEQUENCE = {
 @click.option("--globals", "globals_", is_flag=True, help="Create the roles that are missing on the target.")
 @click.option("--no-owner", is_flag=True, help="Everything belongs to the role that restores.")
 @click.option("--no-acl", is_flag=True, help="Without grants.")
+@click.option(
+    "--tablespace",
+    "tablespaces",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="Put what was in OLD into NEW; repeatable.",
+)
 @click.option("--jobs", type=int, help="Parallel pg_restore jobs.")
 @click.option("--dry-run", is_flag=True, help="Fetch and check, say what would happen, write nothing.")
 @click.option("--force", is_flag=True, help="Do not ask; for automation.")
@@ -81,6 +89,8 @@ def restore(
     if len(what) > 1:
         raise click.UsageError("One backup at a time.")
     payload = {name.rstrip("_"): value for name, value in options.items() if value}
+    if "tablespaces" in payload:
+        payload["tablespaces"] = _pairs(payload["tablespaces"])
     payload |= {"backup": what[0] if what else "latest"} | ({"before": _moment(before)} if before else {})
     here = here or file is not None
     found = place.adapters_here() if here else place.adapters()
@@ -94,6 +104,14 @@ def restore(
             found, "restore", payload, requested_by=place.requester(found), here=me() if here else ""
         )
     return _see_through(found, run, wait=wait, here=here, as_json=as_json)
+
+
+def _pairs(given: Sequence[str]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in given]
+    for old, _, new in pairs:
+        if not old or not new:
+            raise ConfigError("--tablespace says which one goes where.", "Write --tablespace OLD=NEW.")
+    return {old: new for old, _, new in pairs}
 
 
 def _moment(text: str) -> str:

@@ -95,6 +95,7 @@ Alias = Annotated[str, AfterValidator(_alias)]
 BackupRef = Annotated[str, AfterValidator(_backup)]
 Line = Annotated[str, Field(max_length=200), AfterValidator(_line)]
 Pattern = Annotated[str, Field(min_length=1, max_length=260), AfterValidator(_line)]  # schema.table, quoted
+Tablespace = Annotated[str, Field(min_length=1, max_length=63), AfterValidator(_line)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_moment)]
 Jobs = Annotated[int, Field(ge=1, le=64)]
 
@@ -115,6 +116,10 @@ class Request(BaseModel):
 
     requested_by: Line = ""
     idempotency_key: Annotated[Line, Field(min_length=1)] | None = None
+
+    def run_key(self, *of: str) -> str | None:
+        """What makes a repeated request for the same thing the same run; None without an idempotency key."""
+        return self.idempotency_key and ":".join((self.kind, *of, self.idempotency_key))
 
     def to_payload(self) -> dict[str, Any]:
         """JSON values, without what is the default."""
@@ -209,6 +214,7 @@ class RestoreRequest(OfOneBackup):
     globals_: bool = Field(False, alias="globals")
     no_owner: bool = False
     no_acl: bool = False
+    tablespaces: Annotated[dict[Tablespace, Tablespace], Field(max_length=100)] = Field(default_factory=dict)
     dry_run: bool = False
     jobs: Jobs | None = None
 

@@ -70,9 +70,9 @@ class Phase(NamedTuple):
     archives: tuple[str, ...]
 
 
-def phases(main: str, data: Sequence[str], *, in_place: bool = False) -> list[Phase]:
-    """One archive goes in one call. Several: definitions, everybody's rows, then indexes and constraints."""
-    if not data:
+def phases(main: str, data: Sequence[str], *, apart: bool = False) -> list[Phase]:
+    """One archive goes in one call, unless wanted `apart`: definitions, everybody's rows, indexes and constraints."""
+    if not data and not apart:
         return [Phase(None, (main,))]
     return [Phase("pre-data", (main,)), Phase("data", (main, *data)), Phase("post-data", (main,))]
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 _TOKEN = re.compile(
     r"""(?P<space>\s+|--[^\n]*|/\*.*?\*/)
@@ -114,6 +115,32 @@ def tablespaces(script: str) -> set[str]:
         elif tokens[:2] == ("CREATE", "DATABASE") and "TABLESPACE" in tokens:
             found.add(identifier(tokens[tokens.index("TABLESPACE") + 2]))
     return found
+
+
+class Placement(NamedTuple):
+    """An entry of an archive that says in which tablespace it is."""
+
+    id: int
+    kind: str
+    schema: str
+    name: str
+    tablespace: str
+
+
+#: What pg_restore --verbose writes above each entry of its script.
+_PLACED = re.compile(
+    r"^-- TOC entry (?P<id>\d+) \(class .*\n(?:-- Dependencies: .*\n)?"
+    r"-- Name: (?P<name>.*); Type: (?P<kind>[A-Z ]+); Schema: (?P<schema>.*); Owner: .*; Tablespace: (?P<place>.+)$",
+    re.MULTILINE,
+)
+
+
+def placements(script: str) -> list[Placement]:
+    """The entries of a verbose script that are not in the default tablespace."""
+    return [
+        Placement(int(found["id"]), found["kind"], found["schema"], found["name"], found["place"])
+        for found in _PLACED.finditer(script)
+    ]
 
 
 def _joined(tokens: Sequence[str]) -> str:

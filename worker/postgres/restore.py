@@ -79,12 +79,15 @@ def read_through(tools: Tools, archive: Path, *, stop: threading.Event) -> None:
         raise _unreadable(archive, finished)
 
 
-def script_of(tools: Tools, archive: Path, ids: Collection[int], directory: Path) -> str:
+def script_of(
+    tools: Tools, archive: Path, ids: Collection[int], directory: Path, *, verbose: bool = False
+) -> str:
     """The SQL of these entries, what is about the database included. A list is written into `directory`."""
     if not ids:
         return ""
     chosen = write_list(directory / f"{archive.name}.script.list", sorted(ids))
     command = [*tools.command("pg_restore"), "--create", "--file=-", f"--use-list={chosen}", str(archive)]
+    command += ["--verbose"] if verbose else []
     finished = run(command, stdout_limit=_LISTING)
     if finished.returncode:
         raise _unreadable(archive, finished)
@@ -95,6 +98,11 @@ def write_list(path: Path, ids: Collection[int]) -> Path:
     """A file for `pg_restore --use-list`: it restores these entries, in this order."""
     path.write_text("".join(f"{number};\n" for number in ids))
     return path
+
+
+def listed(path: Path) -> list[int]:
+    """The entries that such a file names."""
+    return [int(line.rstrip(";")) for line in path.read_text().split()]
 
 
 def load(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import replace as replaced
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +16,20 @@ from psycopg.sql import SQL, Identifier, Literal
 from worker.config.model import Target
 from worker.core.backup import Manifest
 from worker.core.restore_plan import jobs_each, phases, session_settings
-from worker.core.statements import renamed
+from worker.core.statements import identifier, renamed
 from worker.core.toc import Toc
 from worker.errors import RestoreFailed
 from worker.postgres import replace, restored, targets
-from worker.postgres.restore import Loading, load, read_toc, script_of, write_list
+from worker.postgres.restore import Loading, listed, load, read_toc, script_of, write_list
 from worker.postgres.server import Connection
 from worker.postgres.tools import Tools, discover
+from worker.steps import restore_places
 from worker.steps.context import Context, Outcome
 from worker.steps.restore_check import archives, kept_selection, main_archive
 from worker.steps.restore_choose import manifest_of, restore_request, target_of
 
 _POLL_SECONDS = 2.0
+_TABLESPACE = re.compile(r' TABLESPACE = ("(?:[^"]|"")*"|\S+)')
 
 Plan = dict[str, Any]
 
@@ -63,9 +67,21 @@ def load_archives(context: Context) -> Outcome:
         poll = _progress(context, stack, target, plan)
         if plan["mode"] == "in_place":
             _once(context, plan["name"])
+        places: dict[str, str] = plan.get("tablespaces", {})
+        placed = restore_places.read(tools, main, toc, kept_selection(context.run_dir).ids) if places else []
         for section, names in sections:
             chosen = [(context.run_dir / name, lists[name]) for name in names if name in lists]
             each = jobs_each(jobs, len(chosen))
+            if section == "data" and places:
+                restore_places.move(target, plan["load"], placed, places)
+                if restore_request(context.run).schema_only:
+                    continue
+            if section == "post-data" and places:
+                made = restore_places.index_lists(context.run_dir, listed(lists[main.name]), placed, places)
+                for place, entries in made:
+                    there = replaced(how, settings={**how.settings, "default_tablespace": place})
+                    load(there, [(main, entries)], section=section, jobs=jobs, stop=context.stop, poll=poll)
+                continue
             load(how, chosen, section=section, jobs=each, stop=context.stop, poll=poll)
     return Outcome({"plan": plan, "late": late, "load_seconds": round(time.monotonic() - began, 3)})
 
@@ -87,7 +103,8 @@ def _phases(context: Context, plan: Plan) -> list[tuple[str | None, tuple[str, .
             "This backup is in several archives, and they cannot be loaded into an existing database in one go.",
             "Restore into a new database, with a role that may create one.",
         )
-    return [(phase.section, phase.archives) for phase in phases(main_archive(context).name, data)]
+    found = phases(main_archive(context).name, data, apart=bool(plan.get("tablespaces")))
+    return [(phase.section, phase.archives) for phase in found]
 
 
 def _create(context: Context, plan: Plan, target: Target, tools: Tools, toc: Toc) -> list[str]:
@@ -111,7 +128,7 @@ def _create(context: Context, plan: Plan, target: Target, tools: Tools, toc: Toc
             late = replace.properties(connection, plan["name"], present, name)
         tablespace = present.tablespace if present is not None else None
         statement = create or _by_hand(connection, name, manifest_of(context.run_dir))
-        _create_database(connection, name, statement, tablespace, plan["flags"])
+        _create_database(connection, name, statement, tablespace, plan)
         plan["loaded"] = _mark(context, connection, name)
         settings = [
             one for one in late if one.startswith(("ALTER DATABASE", "ALTER ROLE")) and " SET " in one
@@ -130,16 +147,16 @@ def _mark(context: Context, connection: Connection, name: str) -> dict[str, Any]
 
 
 def _create_database(
-    connection: Connection, name: str, statement: str, tablespace: str | None, flags: Sequence[str]
+    connection: Connection, name: str, statement: str, tablespace: str | None, plan: Plan
 ) -> None:
-    words = statement.split(" ")
-    if "TABLESPACE" in words and (tablespace or "--no-tablespaces" in flags):
-        place = words.index("TABLESPACE")
-        del words[place : place + 3]
+    said = _TABLESPACE.search(statement)
+    if said is not None and (tablespace or "--no-tablespaces" in plan["flags"]):
+        tablespace = tablespace or plan.get("tablespaces", {}).get(identifier(said[1]))
+        statement = statement[: said.start()] + statement[said.end() :]
     if tablespace:
-        words += ["TABLESPACE", "=", Identifier(tablespace).as_string(connection)]
+        statement += f" TABLESPACE = {Identifier(tablespace).as_string(connection)}"
     try:
-        connection.execute(" ".join(words).encode())
+        connection.execute(statement.encode())
     except psycopg.errors.Error as error:
         if connection.closed:
             raise

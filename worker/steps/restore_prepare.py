@@ -32,6 +32,7 @@ from worker.postgres.tools import Tools
 from worker.steps.context import Context, Outcome
 from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools, tools_for
 from worker.steps.restore_choose import check_allowed, manifest_of, restore_request, target_of
+from worker.steps.restore_places import chosen
 
 #: Connections beside the loading jobs: progress, maintenance, and one to spare.
 _OTHER_CONNECTIONS = 3
@@ -65,6 +66,11 @@ def prepare(context: Context) -> Outcome:
         _check_server(scene)
         _check_roles(context, scene)
         plan = _where(context, scene, connection) | _how(context, scene)
+        if plan["tablespaces"] and plan["mode"] == "in_place":
+            raise ConfigError(
+                f"{plan['name']} is there already, and what is restored into it cannot be put elsewhere.",
+                "Restore into a new database, or leave out --tablespace.",
+            )
         plan |= _space(context, scene)
         plan["expected_seconds"] = _expected_seconds(context, plan["needed_bytes"])
     if request.dry_run:
@@ -248,17 +254,24 @@ def _how(context: Context, scene: Scene) -> dict[str, Any]:
         )
         if wanted
     ]
-    absent = [name for name in _tablespaces(context, scene) if name not in facts.tablespaces]
-    if absent:  # --globals does not make them either: they need a directory on that server
+    used = _tablespaces(context, scene)
+    places = chosen(request.tablespaces, used, facts.tablespaces, scene.target.alias)
+    absent = [name for name in used if name not in places]
+    if (
+        absent or request.tablespaces
+    ):  # --globals does not make them either: they need a directory on that server
         flags.append("--no-tablespaces")
+    if absent:
+        what = "what was in them" if request.tablespaces else "all"
         notes.append(
-            f"{scene.target.alias} lacks the tablespaces {', '.join(absent)}: all goes to the default one."
+            f"{scene.target.alias} lacks the tablespaces {', '.join(absent)}: {what} goes to the default one."
         )
     return {
         "jobs": jobs,
         "client": scene.tools.major,
         "flags": flags,
         "notes": notes,
+        "tablespaces": places if request.tablespaces else {},
         "source_server": dotted(scene.toc.server),
         "target_server": dotted(facts.version),
     }
