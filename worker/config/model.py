@@ -263,7 +263,7 @@ class Settings(Strict):
     notify_urls: SecretUrls = ()
     """Whom to tell about failures (Apprise URLs)."""
     digest: Digest = ""
-    """When to send a few lines on each database to them, UTC; daily and weekly (Mondays) are at 07:00. Off by default."""
+    """When to send them a few lines on each database, UTC; daily and weekly (Mondays): at 07:00. Off by default."""
     report_schedule: Cron = DEFAULT_REPORT_SCHEDULE
     """When to write the report of the month before, UTC; off for only on demand."""
     metrics_seconds: Seconds = Field(300, gt=0)
