@@ -114,7 +114,7 @@ def test_killed_at_every_step_it_ends_in_the_same_set(one: Scene) -> None:
             one.adapters.ledger.cancel(run.id, "the test: its process is dead")
     assert deaths >= 5
     assert backups_in(store) == expected(ages)
-    assert {info.key.partition(".")[0] for info in store.list()} == expected(ages)
+    assert {info.key.partition(".")[0] for info in store.list("goimg-")} == expected(ages)
 
 
 def test_a_killed_run_goes_on_itself(one: Scene) -> None:
@@ -195,7 +195,7 @@ def test_held_between_plan_and_removal(one: Scene) -> None:
     store = store_of(one)
     fill(store, range(1, 14))
     run, _ = one.adapters.ledger.create_run(*new_cleanup(force=True))
-    (plan,) = one.adapters.ledger.steps(run.id)
+    (plan,) = one.adapters.ledger.steps(run.id, name="cleanup.plan")
     runner.perform(one.adapters, run.id, plan.id)
     doomed = [step.data["backup_id"] for step in one.adapters.ledger.steps(run.id, name="cleanup.remove")]
     hold(one.adapters, doomed[0], reason="just now", until=None, by="me")
@@ -211,7 +211,7 @@ def test_held_between_plan_and_removal(one: Scene) -> None:
 def test_a_clock_that_disagrees_with_the_ledgers_stops_everything(tmp_path: Path) -> None:
     one = scene(tmp_path)
     run, _ = one.adapters.ledger.create_run(*new_cleanup())
-    (step,) = one.adapters.ledger.steps(run.id)
+    (step,) = one.adapters.ledger.steps(run.id, name="cleanup.plan")
     claim = one.adapters.ledger.claim(run.id, step.id, owner="me")
     assert claim is not None
     context, now = Context(one.adapters, claim), datetime.now(UTC)
@@ -335,7 +335,7 @@ def test_what_another_fleet_is_uploading_is_left_alone(tmp_path: Path, bucket: B
     all_is_old(b)
     assert b.run().state == "succeeded"
     assert not list(store.open_uploads())
-    assert not list(store.list())
+    assert not list(store.list("goimg-"))
 
 
 def _begin(fleet: Scene, backup: str) -> str:
@@ -408,6 +408,9 @@ def test_two_destinations(tmp_path: Path, bucket: Bucket) -> None:
         name = "far"
 
         def list(self, prefix: str = "") -> Iterator[object]:
+            raise StorageUnavailable("far does not answer.", "")
+
+        def put(self, key: str, body: bytes, **_: object) -> None:
             raise StorageUnavailable("far does not answer.", "")
 
     here.put_in_place("far", Down())
