@@ -108,7 +108,12 @@ class Outcome:
 
 
 class Later(Busy):
-    """Not yet: come back in `seconds`; no attempt is counted. `data` is kept in the row."""
+    """The step has to wait, and no attempt is counted. `seconds`: until it looks again; `data` is kept in the row.
+
+    Cause: The step waits for another run, for a thaw from cold storage, or for another host.
+    Check: `pgfleet run show RUN` says what it waits for.
+    Cure: Wait: it goes on by itself. `pgfleet cancel RUN` ends the waiting.
+    """
 
     def __init__(self, message: str, seconds: float, data: Mapping[str, Any] | None = None) -> None:
         super().__init__(message, "")
