@@ -23,5 +23,11 @@ for _module in pkgutil.walk_packages(worker.__path__, "worker."):
     if _module.name not in _NOT_IMPORTED:
         importlib.import_module(_module.name)
 
-#: By name, each after the one that it is a kind of.
-ERRORS = {error.__name__: error for error in _all(PgfleetError)}
+def _order(error: type[PgfleetError]) -> tuple[bool, str]:
+    """Those of worker.errors as they stand there, then the others by name: which is imported first plays no part."""
+    elsewhere = error.__module__ != "worker.errors"
+    return elsewhere, error.__name__ if elsewhere else ""
+
+
+#: By name.
+ERRORS = {error.__name__: error for error in sorted(_all(PgfleetError), key=_order)}

@@ -21,8 +21,8 @@ from worker.config.variables import KNOWN
 from worker.ledger.model import RunKind, RunState
 from worker.metrics.names import METRICS
 
-#: They look like ours and are not: misspelt on purpose, of the compose files; databases, volumes, networks.
-NOT_OURS = frozenset({"S3_BUKET", "S3_IMAGE"})
+#: They look like ours and are not: misspelt on purpose, of Compose or Kubernetes; databases, networks.
+NOT_OURS = frozenset({"S3_BUKET", "S3_IMAGE", "PGFLEET_FLOWER_PORT"})
 NOT_METRICS = ("pgfleet_validate_", "pgfleet_drill_", "pgfleet_database", "pgfleet_backend")
 _VARIABLE = re.compile(
     r"(?<![\w$.-])(?P<name>(?:PGFLEET|DB|S3)_[A-Z0-9_]*[A-Z0-9]_?)(?P<open>\*|…)?(?![a-z])"
