@@ -23,6 +23,7 @@ for _module in pkgutil.walk_packages(worker.__path__, "worker."):
     if _module.name not in _NOT_IMPORTED:
         importlib.import_module(_module.name)
 
+
 def _order(error: type[PgfleetError]) -> tuple[bool, str]:
     """Those of worker.errors as they stand there, then the others by name: which is imported first plays no part."""
     elsewhere = error.__module__ != "worker.errors"

@@ -194,7 +194,9 @@ def test_a_removal_keeps_what_was_known(tmp_path: Path) -> None:
         prune_scene.add_backup(here_.store("near"), backup)
     prune_scene.prove(here_.store("near"), OLD[0])
     assert here_.run(force=True).state == "succeeded"
-    assert not [one for one in trail(here_.adapters).entries if one.action == "remove"], "the newest proven stays"
+    assert not [one for one in trail(here_.adapters).entries if one.action == "remove"], (
+        "the newest proven stays"
+    )
     prune_scene.prove(here_.store("near"), NEW)
     assert here_.run(force=True).state == "succeeded"
     seen = trail(here_.adapters).entries

@@ -32,7 +32,9 @@ def hold(backup_id: str, reason: str, until: str | None, as_json: bool) -> int:
             "--reason is empty, too long or has control characters.", "Write one line of at most 200 letters."
         )
     found = place.adapters()
-    done, failures = hold_backup(found, backup_id, reason=reason.strip(), until=end, by=place.requester(found))
+    done, failures = hold_backup(
+        found, backup_id, reason=reason.strip(), until=end, by=place.requester(found)
+    )
     when = f"until {end:%Y-%m-%d %H:%M} UTC" if end else "until it is released"
     return _say(backup_id, f"held {when}", done, failures, as_json)
 
