@@ -119,10 +119,16 @@ class Machine:
         """What came through the notification service."""
         return self.sh("cat /tmp/told 2>/dev/null || true")
 
-    def succeeded(self, unit: str) -> bool:
-        """It has run, and to a good end."""
-        told = self.sh(f"systemctl show --property=Result,ExecMainExitTimestampMonotonic {unit}.service")
-        return "Result=success" in told and "ExecMainExitTimestampMonotonic=0\n" not in told
+    def ended(self, unit: str) -> str:
+        """How its last run ended, by the journal: systemd forgets a unit that nothing refers to. "" while it runs."""
+        pattern = f"(Starting|Finished|Failed to start) {unit}"
+        told = self.sh(
+            f"journalctl --no-pager --output=cat --unit={unit}.service | grep -E '^{pattern}' | tail -n 1",
+            ok=False,
+        )
+        return (
+            "success" if told.startswith("0 Finished") else "failure" if told.startswith("0 Failed") else ""
+        )
 
     def remove(self) -> None:
         docker("rm", "--force", "--volumes", self.name, ok=False)
