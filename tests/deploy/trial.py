@@ -79,6 +79,8 @@ class Trial:
         return (self.directory / "secrets" / name).read_text()
 
     def remove(self) -> None:
+        # The volumes and networks of every overlay go, whichever tests ran.
+        self.files = ["compose.yaml", "compose.local.yaml", "compose.monitoring.yaml"]
         self.compose("down", "--volumes", "--timeout", "2", "--remove-orphans", ok=False)
 
     def ledger(self, query: str) -> str:
