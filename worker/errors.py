@@ -42,7 +42,7 @@ from __future__ import annotations
 
 
 class PgfleetError(Exception):
-    """message: one sentence that says what is wrong. hint: one that says what to do.
+    """Anything else, and the ancestor of all. `message` says in one sentence what is wrong, `hint` what to do.
 
     Cause: Something outside the other kinds: a part of the embedded stack, or a fault of pgfleet itself.
     Check: The log of the worker or of the part that the message names.

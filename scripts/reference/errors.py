@@ -17,7 +17,8 @@ _INTRO = f"""# Errors
 
 A command that fails says one sentence of what is wrong and one of what to do, on stderr; with `--json`, `error` has
 `type`, `message`, `hint` and `exit_code`. Look for the words of the message here; `…` stands for a name, a number or
-another program's words. [Exit codes](exit-codes.md) has the codes alone.
+another program's words. [Exit codes](exit-codes.md) has the codes alone. A restore tells what a destination or server
+said as its own DownloadFailed or RestoreFailed: go by the words, not by the type.
 
 The type of a failed run's error is in `pgfleet run show RUN`. What a worker tries again by itself is marked so: a step
 has five attempts (`PGFLEET_MAX_ATTEMPTS`), with growing pauses, and only then its run fails.
@@ -73,8 +74,7 @@ def advice(error: type[PgfleetError]) -> Advice:
     found = {label: " ".join(text.split()) for label, text in zip(rest[::2], rest[1::2], strict=True)}
     if list(found) != ["Cause", "Check", "Cure"]:
         raise ValueError(f"{error.__name__}: its docstring needs Cause:, Check: and Cure:, in this order")
-    first = "" if error is PgfleetError else " ".join(about.split())
-    return Advice(first, *found.values())
+    return Advice(" ".join(about.split()), *found.values())
 
 
 def render() -> str:

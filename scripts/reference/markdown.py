@@ -29,7 +29,7 @@ def literal(text: str) -> str:
     if len(pieces) % 2 == 0:  # a lone backtick
         pieces = [text.replace("`", "\\`")]
     for index in range(0, len(pieces), 2):
-        for sign in "*<[_":
+        for sign in "*<[":
             pieces[index] = pieces[index].replace(sign, f"\\{sign}")
     return "`".join(pieces)
 

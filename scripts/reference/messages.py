@@ -1,8 +1,8 @@
 """Every message that the program can end with, read from its source: sentences with `…` where a value goes.
 
 What is looked at: calls of PgfleetError and its kinds, rows of the tables that translate PostgreSQL's and S3's errors
-(``_Rule``), problems of the settings (``Problem``), refused requests (``_refused``), and failures that the ledger
-records itself (``failure``).
+(``_Rule``), problems of the settings (``Problem``, ``_problem``), refused requests (``_refused``), failures that the
+ledger records itself (``failure``), and what two fingerprints cannot be compared for (``_incomparable``).
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ _MOST = 8
 USAGE = "UsageError"
 #: Functions that return the (message, hint) of a failure that is no exception.
 _RETURNED = {"too_large_message": "PlanTooLarge"}
+#: Functions that yield the message of an error → its kind and hint.
+_YIELDED = {"_incomparable": ("ValidationFailed", "Drill on a server like the source's.")}
 #: What a list of problems ends as, by package.
 _PROBLEMS = {"worker.config": "ConfigError", "worker.postgres": "DumpFailed"}
 _STORAGE = f"Destination {GAP} "
@@ -75,6 +77,7 @@ class _Module:
             if isinstance(child, ast.FunctionDef):
                 own = {**self._constants, **_assigned(child.body)}
                 yield from self._returned(child, own)
+                yield from self._yielded(child, own)
                 yield from self._within(child, own)
                 continue
             if isinstance(child, ast.Call):
@@ -91,6 +94,12 @@ class _Module:
                 text, hint = node.value.elts
                 for said, advice in product(_texts(text, names), _texts(hint, names)):
                     yield Message(_RETURNED[function.name], _plain(said), _plain(advice))
+
+    def _yielded(self, function: ast.FunctionDef, names: _Names) -> Iterator[Message]:
+        error, hint = _YIELDED.get(function.name, ("", ""))
+        for node in ast.walk(function):
+            if error and isinstance(node, ast.Yield) and node.value is not None:
+                yield from (Message(error, _plain(said), hint) for said in _texts(node.value, names))
 
     def _of_call(self, call: ast.Call, names: _Names) -> Iterator[Message]:
         for error, text, hint in _sites(call, names, self._problem):
@@ -142,7 +151,7 @@ def _sites(call: ast.Call, names: _Names, problem: str) -> Iterator[_Site]:
         return
     elif called in ERRORS:
         yield called, first, None if called == "Later" else second
-    elif called == "_refused" or (called == "Problem" and problem):
+    elif called == "_refused" or (called in ("Problem", "_problem") and problem):
         yield problem or "ConfigError", first, second
     elif called in ("UsageError", "BadParameter"):
         yield USAGE, first, None

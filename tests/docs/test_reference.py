@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import tomllib
 from collections.abc import Callable
 from functools import partial
@@ -113,6 +114,26 @@ def test_a_message_that_nobody_wrote_is_not_found(tmp_path: Path) -> None:
     source = 'def f(x):\n    if x:\n        raise ConfigError(f"The {x} is {x.y}.", "Wait.")\n'
     (tmp_path / "moon.py").write_text(source)
     assert collect(tmp_path) == [Message("ConfigError", "The … is ….", "Wait.")]
+
+
+def test_who_passes_messages_on_is_known() -> None:
+    """Sentences that go through a function are found only where the generator knows it."""
+    found = set()
+    for path in (ROOT / "worker").rglob("*.py"):
+        for function in ast.walk(ast.parse(path.read_text())):
+            if isinstance(function, ast.FunctionDef):
+                own = {argument.arg for argument in (*function.args.args, *function.args.kwonlyargs)}
+                found |= {function.name for call in ast.walk(function) if _passes_on(call, own)}
+    # as_… give the message of another error, unchanged; _judged that of `_incomparable`
+    assert found == {"_problem", "as_restore", "as_download", "_judged"}
+
+
+def _passes_on(call: ast.AST, names: set[str]) -> bool:
+    if not isinstance(call, ast.Call) or not call.args or isinstance(call.args[0], ast.JoinedStr):
+        return False
+    called = getattr(call.func, "id", getattr(call.func, "attr", ""))
+    used = {node.id for node in ast.walk(call.args[0]) if isinstance(node, ast.Name)}
+    return called in {*ERRORS, "Problem", "_problem"} and bool(used & names)
 
 
 def test_one_version() -> None:
