@@ -236,7 +236,9 @@ def test_the_mark_of_reconcile_is_no_worker(old: Old) -> None:
 
 
 @pytest.mark.parametrize(
-    ("owner", "lease", "blocks"), [(me(), 60.0, True), (me(), -1.0, False), (GONE, 60.0, False)]
+    ("owner", "lease", "blocks"),
+    [(me(), 60.0, True), (me(), -1.0, False), (GONE, 60.0, False)],
+    ids=["at work", "lease over", "dead"],
 )
 def test_a_run_here_stops_the_migration_while_it_works(
     old: Old, owner: str, lease: float, blocks: bool
