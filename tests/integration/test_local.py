@@ -20,7 +20,7 @@ from tests.services import processes_below, wait_until
 from worker.errors import PgfleetError
 from worker.local import s3 as s3_module
 from worker.local.place import Place
-from worker.local.stack import Stack
+from worker.local.stack import DATABASE, Stack
 
 PARENT = """
 import sys, time
@@ -140,6 +140,11 @@ class TestWhole:
         assert whole.env.items() <= env.items()
         assert "PGFLEET_CONFIG" not in env
         assert whole.env_file.stat().st_mode & 0o777 == 0o600
+
+    def test_with_env_sh_psql_finds_the_server(self, whole: Stack) -> None:
+        asked = ["sh", "-c", f". {whole.env_file} && psql -At -c 'SELECT current_database()'"]
+        said = subprocess.run(asked, env={"PATH": os.defpath}, capture_output=True, text=True, check=True)
+        assert said.stdout == f"{DATABASE}\n"
 
     def test_flower_wants_its_password(self, whole: Stack) -> None:
         assert whole.fleet.flower_tasks() is not None

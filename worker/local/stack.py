@@ -177,11 +177,21 @@ class Stack:
             child.check()
 
     def _write_env_file(self) -> None:
-        """Settings that the shell has from elsewhere are unset, so that they do not contradict these."""
-        env = self.env
+        """Settings that the shell has from elsewhere are unset, so that they do not contradict these.
+
+        PostgreSQL's own programs are on its PATH too, and find the server.
+        """
+        env = self.env | {
+            "PGHOST": self.postgres.host,
+            "PGPORT": str(self.postgres.port),
+            "PGUSER": self.postgres.user,
+            "PGPASSWORD": self.postgres.password,
+            "PGDATABASE": DATABASE,
+        }
+        programs = f"{inherited()['PATH'].partition(':')[0]}:{self.postgres.bin_dir}"
         lines = [f"unset {' '.join(sorted(KNOWN - env.keys()))}"]
         lines += [f"export {name}={shlex.quote(value)}" for name, value in env.items()]
-        lines += [f"export PATH={shlex.quote(inherited()['PATH'].partition(':')[0])}:$PATH"]
+        lines += [f"export PATH={shlex.quote(programs)}:$PATH"]
         self.env_file.touch(mode=0o600)
         self.env_file.write_text("\n".join(lines) + "\n")
 
