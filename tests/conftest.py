@@ -38,11 +38,12 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def _log_level_stays() -> Iterator[None]:
-    """A command that is run inside this process sets the level of all logs."""
-    root = logging.getLogger()
-    level = root.level
+    """A command that is run inside this process sets the level of all logs, and leaves out what it says itself."""
+    root, runner = logging.getLogger(), logging.getLogger("pgfleet.runner")
+    level, filters = root.level, list(runner.filters)
     yield
     root.setLevel(level)
+    runner.filters[:] = filters
 
 
 @pytest.fixture(scope="session")

@@ -42,11 +42,18 @@ def test_mistake(fleet: Fleet, mistake: str, tmp_path: Path) -> None:
     assert not [key for key in fleet.stored() if backup and key.startswith(backup)]
 
 
-def test_a_person_sees_two_lines(fleet: Fleet) -> None:
+def test_a_person_sees_three_lines(fleet: Fleet) -> None:
     answer = fleet("backup", "--here", env={"DB_PASSWORD": "wrong", "PGFLEET_MAX_ATTEMPTS": "1"})
     assert answer.code == 3
-    assert "Error: " in answer.err
-    assert "Hint:  " in answer.err
+    assert [line.split(" ")[0] for line in answer.err.splitlines()] == ["✗", "Error:", "Hint:"], answer.err
+
+
+def test_nothing_proven_yet(fleet: Fleet) -> None:
+    assert fleet("backup").code == 0
+    answer = fleet("restore", "latest-proven", "--dry-run", "--here", "--json")
+    assert answer.code == 1
+    assert answer.json["error"]["message"] == "No drill has proven a backup that is here yet."
+    assert "pgfleet drill latest" in answer.json["error"]["hint"]
 
 
 def test_an_unknown_database_is_refused_before_any_run(fleet: Fleet) -> None:

@@ -139,7 +139,8 @@ def _say_manifest(console: Console, manifest: Manifest) -> None:
         "encrypted to", ", ".join(manifest.recipients) or "[bold red]nobody: this backup is not encrypted[/]"
     )
     facts.add_row(
-        "contains", f"{sum(t.rows for t in manifest.tables):,} rows in {len(manifest.tables)} tables"
+        "contains",
+        f"{human.count(sum(t.rows for t in manifest.tables), 'row')} in {human.count(len(manifest.tables), 'table')}",
     )
     for gap in manifest.missing:
         facts.add_row("[yellow]not in it[/]", f"{gap.what}: {gap.why}")

@@ -12,6 +12,7 @@ from rich.table import Table
 from worker.cli import place, render
 from worker.cli.follow import follow
 from worker.cli.pushing import push_at_end
+from worker.cli.see_through import interruptible
 from worker.cli.show_run import describe, exit_code
 from worker.core import human, plan_text
 from worker.ledger.model import Run
@@ -70,7 +71,8 @@ def _submit(found: Adapters, payload: dict[str, Any], *, here: bool) -> list[Run
 
 def _see_through(found: Adapters, run: Run, payload: dict[str, Any], *, here: bool, as_json: bool) -> int:
     """Until it has ended, with the question about a large plan where there is somebody to ask."""
-    ended = follow(found, run, here=here, quiet=True)
+    with interruptible(found, [run], here=here):
+        ended = follow(found, run, here=here, quiet=True)
     rows = _rows(found, ended)
     if as_json:
         click.echo(json.dumps(describe(found, ended) | {"plan": rows}))

@@ -77,9 +77,10 @@ def say(run: Run) -> None:
     )
     compared = result.get("compared")
     if compared:
+        content = f"{human.count(compared['rows'], 'row')} in {human.count(compared['tables'], 'table')}"
         click.echo(
-            f"  compared: {compared['rows']:,} rows in {compared['tables']} tables, {compared['checksums']} checksums, "
-            f"{compared['objects']} schema objects, {compared['sequences']} sequences",
+            f"  compared: {content}, {human.count(compared['checksums'], 'checksum')}, "
+            f"{human.count(compared['objects'], 'schema object')}, {human.count(compared['sequences'], 'sequence')}",
             err=not proven,
         )
     if result.get("control", {}).get("ok"):

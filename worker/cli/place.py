@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 from worker import log
 from worker.cli.pushing import push_at_end
 from worker.config.load import load
@@ -16,8 +18,17 @@ from worker.steps.context import Adapters
 def settings(*, quiet: bool = True) -> Settings:
     """The settings, with logging set up: a command shows progress instead of every event."""
     loaded = load()
-    log.setup(loaded.log_format, "ERROR" if quiet and loaded.log_level == "INFO" else loaded.log_level)
+    if quiet and loaded.log_level == "INFO":
+        log.setup(loaded.log_format, "ERROR")
+        logging.getLogger("pgfleet.runner").addFilter(_not_said_by_the_command)
+    else:
+        log.setup(loaded.log_format, loaded.log_level)
     return loaded
+
+
+def _not_said_by_the_command(record: logging.LogRecord) -> bool:
+    """How a run fails is what the command ends with; only an error of pgfleet's own comes with a traceback."""
+    return record.exc_info is not None
 
 
 def adapters(*, quiet: bool = True) -> Adapters:

@@ -38,7 +38,9 @@ def say_restore(run: Run) -> None:
         fg="green",
     )
     if result["kept_as"]:
-        click.echo(f"  The old one is {result['kept_as']}; its {result['sessions_ended']} sessions were cut.")
+        cut = result["sessions_ended"]
+        said = f"; {human.count(cut, 'session')} of it {'was' if cut == 1 else 'were'} cut" if cut else ""
+        click.echo(f"  The old one is {result['kept_as']}{said}.")
         if run.request.get("replace"):
             click.echo(
                 f"  Back to it: pgfleet restore undo {run.id}; drop it: pgfleet restore finish {run.id}"

@@ -279,9 +279,10 @@ def _say(outcome: dict[str, Any]) -> None:
             click.secho(f"Hint:  {outcome['error']['hint']}", fg="yellow", err=True)
     else:
         compared, seconds = outcome["compared"], human.duration(outcome["rto"]["seconds"])
+        rows, tables = human.count(compared["rows"], "row"), human.count(compared["tables"], "table")
         click.secho(
-            f"✓ Restored in {seconds}: {compared['rows']:,} rows in {compared['tables']} tables and "
-            f"{compared['objects']} schema objects are the same as before.",
+            f"✓ Restored in {seconds}: {rows} in {tables} and {human.count(compared['objects'], 'schema object')}"
+            " are the same as before.",
             fg="green",
         )
     click.echo(f"  report: {outcome['report']}")

@@ -17,6 +17,11 @@ def size(bytes_: float) -> str:
     return f"{value:.1f} {unit}"
 
 
+def count(number: int, noun: str) -> str:
+    """``count(1, "table")`` is ``"1 table"``, ``count(20000, "row")`` is ``"20,000 rows"``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def duration(seconds: float) -> str:
     """One or two leading units: ``duration(95)`` is ``"1 min 35 s"``; below 10 s one decimal."""
     if seconds < 0:

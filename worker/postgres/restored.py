@@ -10,6 +10,7 @@ from typing import NamedTuple, TypeVar
 from psycopg.sql import SQL, Identifier
 
 from worker.config.model import Target
+from worker.core import human
 from worker.core.backup import TableCount
 from worker.core.toc import Toc
 from worker.postgres.queries import query
@@ -63,7 +64,11 @@ def count(
 
     largest = sorted(wanted, key=lambda table: -table.bytes)
     _side_by_side(target, dbname, jobs, largest, count_one, alive)
-    detail = _some(sorted(wrong)) if wrong else f"{rows[0]} rows in {len(wanted)} tables, as in the manifest"
+    detail = (
+        _some(sorted(wrong))
+        if wrong
+        else f"{human.count(rows[0], 'row')} in {human.count(len(wanted), 'table')}, as in the manifest"
+    )
     return Checked("rows", not wrong, detail)
 
 

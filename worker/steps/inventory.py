@@ -129,6 +129,11 @@ def _nothing(wanted: OfOneBackup, listed: list[Listed], failures: dict[str, Pgfl
             f"No copy of {wanted.backup} can be used ({states}).", "Take another: pgfleet list."
         )
     before = f" before {wanted.before:%Y-%m-%d %H:%M:%S} UTC" if wanted.before else ""
+    if wanted.backup == "latest-proven" and listed:
+        return BackupNotFound(
+            f"No drill has proven a backup{before} that is here yet.",
+            "Prove the newest: pgfleet drill latest. Or restore it unproven: pgfleet restore latest.",
+        )
     return BackupNotFound(
         f"There is no backup {wanted.backup!r}{before} here.", "`pgfleet list` shows what there is."
     )
