@@ -10,6 +10,11 @@ from tests.deploy.engine import build_image, build_stand_ins, require_engine
 from tests.deploy.trial import Trial
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What needs the fleet comes last: once it runs it runs to the end, and takes its part of the machine."""
+    items.sort(key=lambda item: "trial" in getattr(item, "fixturenames", ()))
+
+
 @pytest.fixture(scope="session")
 def image() -> None:
     require_engine()
