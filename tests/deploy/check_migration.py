@@ -121,7 +121,7 @@ def swapped(old: OldPlace, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     docker("rm", "--force", name, ok=False)
 
 
-def test_its_commands_by_hand(old: OldPlace, swapped: str) -> None:
+def test_its_commands_by_hand(old: OldPlace) -> None:
     """The crontab's lines one by one, as `docker run`."""
     taken = json.loads(old.pgfleet("backup", "--here", "--json"))
     assert taken["backup_id"].startswith("goimg-backup-")
@@ -132,7 +132,7 @@ def test_its_commands_by_hand(old: OldPlace, swapped: str) -> None:
     assert _STORED.removesuffix(".dump.gpg") in json.dumps(plan)
 
 
-def test_its_docker_client_is_not_missed_in_silence(old: OldPlace, swapped: str) -> None:
+def test_its_docker_client_is_not_missed_in_silence(old: OldPlace) -> None:
     said = old.pgfleet("backup", "--here", options=("--env=USE_DOCKER=true",), ok=False)
     assert said.startswith("2 "), said
     assert "docker" in said
