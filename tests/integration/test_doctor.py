@@ -19,7 +19,7 @@ import redis
 from click.testing import CliRunner
 
 from tests.services import Bucket, Database
-from worker.cli.doctor import doctor as command
+from worker.cli import cli
 from worker.config.load import load
 from worker.ledger import Ledger
 from worker.ledger.model import WorkerInfo
@@ -78,8 +78,8 @@ def doctor(env: dict[str, str]) -> Doctor:
     Path(env["BACKUP_DIR"]).mkdir()
 
     def run(*options: str, timeout: float = 30, **changes: str) -> Answer:
-        arguments = ["--timeout", str(timeout), *options]
-        done = CliRunner().invoke(command, arguments, env={**env, **changes}, standalone_mode=False)
+        arguments = ["doctor", "--timeout", str(timeout), *options]
+        done = CliRunner().invoke(cli, arguments, env={**env, **changes}, standalone_mode=False)
         if done.exception is not None:
             raise done.exception
         return Answer(int(done.return_value), done.stdout, done.stderr)

@@ -29,7 +29,7 @@ from tests.drill_scene import (
 from tests.restore_scene import Scene
 from tests.services import KeyPair
 from worker import here, reconcile
-from worker.cli.evidence import evidence as evidence_command
+from worker.cli import cli
 from worker.core.compare import Comparison
 from worker.ledger.model import NewRun
 from worker.local.postgres import Postgres
@@ -153,7 +153,7 @@ def _verify(scene: Scene, backup: str, code: int = 0) -> dict[str, object]:
         "PGFLEET_STATE_DIR": str(scene.root / "state"),
         "GNUPGHOME": str(settings.settings.gpg_home),
     }
-    answer = CliRunner(env=env).invoke(evidence_command, ["verify", backup, "--json"], standalone_mode=False)
+    answer = CliRunner(env=env).invoke(cli, ["evidence", "verify", backup, "--json"], standalone_mode=False)
     assert answer.return_value == code, answer.output
     (checked,) = json.loads(answer.output)
     return dict(checked)

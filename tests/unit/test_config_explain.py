@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from worker.cli.config import config
+from worker.cli import cli
 from worker.config import reference
 from worker.config.explain import explain
 from worker.config.model import Settings
@@ -29,7 +29,7 @@ ENVIRON = {
 def run(monkeypatch: pytest.MonkeyPatch, *args: str, **environ: str) -> Result:
     for name in KNOWN:
         monkeypatch.delenv(name, raising=False)
-    return CliRunner().invoke(config, args, env={**environ, "COLUMNS": "150"})
+    return CliRunner().invoke(cli, ["config", *args], env={**environ, "COLUMNS": "150"})
 
 
 def test_the_page_is_current() -> None:
