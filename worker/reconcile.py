@@ -19,7 +19,7 @@ from worker.core.audit import ANY
 from worker.core.requests import DrillRequest
 from worker.errors import PgfleetError
 from worker.ledger import JobDue
-from worker.ledger.model import Hint, NewRun, Run, RunKind, WorkerInfo
+from worker.ledger.model import OPEN_STATES, Hint, NewRun, Run, RunKind, WorkerInfo
 from worker.ledger.workers import RECONCILE
 from worker.owner import is_dead
 from worker.steps import audit
@@ -29,6 +29,7 @@ logger = logging.getLogger("pgfleet.reconcile")
 
 CATCH_UP_SECONDS = 7 * 86_400.0
 REPAIR_SECONDS = 86_400.0
+OPEN_LIMIT = 10_000  # runs that are open at once
 DIGEST_AT_MOST = timedelta(days=31)
 
 
@@ -204,22 +205,15 @@ def rewind_lost(adapters: Adapters) -> int:
     """Start those runs again whose spool no living worker mounts any more."""
     settings, ledger = adapters.settings, adapters.ledger
     alive = {worker.spool_id for worker in ledger.workers(alive_within=settings.spool_gone_seconds)}
-    lost = [run for run in ledger.runs(limit=1000) if _spool_lost(run, alive)]
-    for run in lost:
-        if not run.open:
-            _sweep_from_here(adapters, run)
-    return sum(_rewind(adapters, run) for run in lost if run.open)
+    for run_id, step_id, spool in ledger.unswept():
+        if spool not in alive:  # nobody listens to its queue; what is left elsewhere any worker can sweep
+            runner.perform(adapters, run_id, step_id)
+    lost = [run for run in ledger.runs(states=OPEN_STATES, limit=OPEN_LIMIT) if _spool_lost(run, alive)]
+    return sum(_rewind(adapters, run) for run in lost)
 
 
 def _spool_lost(run: Run, alive: set[str]) -> bool:
     return not run.here and run.spool_id is not None and run.spool_id not in alive
-
-
-def _sweep_from_here(adapters: Adapters, run: Run) -> None:
-    """Nobody listens to the queue of that spool: what the run left elsewhere can be swept by any worker."""
-    for step in adapters.ledger.steps(run.id):
-        if step.always and step.state in ("due", "running"):
-            runner.perform(adapters, run.id, step.id)
 
 
 def _rewind(adapters: Adapters, run: Run) -> bool:
@@ -251,5 +245,5 @@ def tell(adapters: Adapters) -> int:
 
 def sweep_spool(adapters: Adapters, *, older_than: float = 86_400.0) -> list[str]:
     """Remove directories on this worker's spool whose runs have ended and been swept, or were never known."""
-    open_runs = {run.id for run in adapters.ledger.runs(states=("queued", "running"), limit=10_000)}
+    open_runs = {run.id for run in adapters.ledger.runs(states=OPEN_STATES, limit=OPEN_LIMIT)}
     return adapters.spool.sweep(open_runs, older_than)

@@ -101,6 +101,14 @@ def test_what_a_lost_spool_s_run_left_elsewhere_is_swept(here: Adapters) -> None
     assert sweep.state == "done"
 
 
+def test_what_was_swept_is_not_looked_at_again(here: Adapters) -> None:
+    run = _dumped(here, spool="gone0000")
+    assert here.ledger.cancel(run, "test")
+    assert [(found, spool) for found, _, spool in here.ledger.unswept()] == [(run, "gone0000")]
+    reconcile.rewind_lost(here)
+    assert here.ledger.unswept() == [], "a fleet keeps the runs of all the spools that it ever had"
+
+
 def _dumped(here: Adapters, spool: str) -> str:
     new = NewRun("backup", "goimg", {"databases": ["goimg"]})
     run, _ = here.ledger.create_run(new, flows.first(new))

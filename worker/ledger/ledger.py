@@ -244,6 +244,11 @@ class Ledger:
         gone = [(run_id, here) for run_id, here in found if dead(here)]
         return sum(self._each(mend.adopt, run_id, here) for run_id, here in gone)
 
+    def unswept(self) -> list[tuple[str, int, str]]:
+        """(run, step, spool) of each undone clean-up after a fleet's run that has ended and had a spool."""
+        with self._database.read() as conn:
+            return mend.unswept(conn)
+
     def fail_overdue(self, seconds: float) -> int:
         """Fail the runs that have been open for longer than `seconds`; how many."""
         with self._database.read() as conn:

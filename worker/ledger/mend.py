@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, insert, literal, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, func, insert, literal, or_, select, update
 from sqlalchemy.engine import Connection
 
 from worker.ledger import runs
@@ -14,6 +14,7 @@ from worker.ledger.outcomes import RunEnd
 from worker.ledger.runs import is_open
 from worker.ledger.schema import runs as runs_table
 from worker.ledger.schema import steps, undone
+from worker.ledger.steps import current
 
 DAY_SECONDS = 86_400.0
 #: What a fresh row keeps of the old one.
@@ -91,6 +92,15 @@ def adopt(conn: Connection, run_id: str, here: str) -> bool:
     """Give such a run to the fleet."""
     mine = update(runs_table).where(runs_table.c.id == run_id, runs_table.c.here == here)
     return bool(conn.execute(mine.values(here="")).rowcount)
+
+
+def unswept(conn: Connection) -> list[tuple[str, int, str]]:
+    """(run, step, spool) of each undone clean-up after a fleet's run that has ended and had a spool."""
+    left = and_(
+        undone(), steps.c.always, ~is_open(), runs_table.c.here == "", runs_table.c.spool_id.is_not(None)
+    )
+    query = select(steps.c.run_id, steps.c.id, runs_table.c.spool_id).join(runs_table, current()).where(left)
+    return [(row.run_id, row.id, row.spool_id) for row in conn.execute(query.order_by(steps.c.id))]
 
 
 def _unfinished() -> ColumnElement[bool]:
