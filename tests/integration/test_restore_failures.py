@@ -108,6 +108,14 @@ def test_a_copy_that_is_gone_or_cut_short(scene: Scene) -> None:
     assert scene.restored(as_name="back")["sources"] == ["far"]
 
 
+def test_a_destination_that_cannot_be_listed_is_told(scene: Scene) -> None:
+    shutil.rmtree(scene.root / "far")
+    (scene.root / "far").touch()
+    for dry_run in (True, False):
+        notes = scene.restored(as_name="back", dry_run=dry_run, schema_only=True)["notes"]
+        assert any(note.startswith("far could not be listed, and may hold a newer") for note in notes), notes
+
+
 def test_the_same_part_is_bad_in_every_copy(scene: Scene) -> None:
     flip(archive(scene), 1000)
     flip(archive(scene, "far"), 1001)

@@ -243,6 +243,27 @@ def test_somebody_fills_the_name_while_the_restore_runs(
     assert not scene.litter()
 
 
+@pytest.mark.parametrize(
+    "inside",
+    [
+        "CREATE TYPE mood AS ENUM ('good')",
+        "CREATE SCHEMA planned",
+        "CREATE PUBLICATION planned",
+        "CREATE TABLE kept AS SELECT 1 AS id; ALTER EXTENSION plpgsql ADD TABLE kept;"
+        " SET allow_system_table_mods = on; UPDATE pg_extension"
+        " SET extconfig = ARRAY['kept'::regclass::oid], extcondition = ARRAY['WHERE id > 0'] WHERE extname = 'plpgsql'",
+    ],
+)
+def test_a_database_without_tables_is_not_empty_for_that(scene: Scene, inside: str) -> None:
+    """What is taken for empty is dropped once it has been filled anew."""
+    scene.backup()
+    scene.target.createdb("waiting", template="template0")
+    tables(scene.target, "waiting", [inside])
+    run = scene.restore(as_name="waiting")
+    assert run.error is not None
+    assert "is not empty" in run.error["message"]
+
+
 def _settled(server: Postgres, name: str) -> bool:
     """The killed client's transaction has been rolled back."""
     try:

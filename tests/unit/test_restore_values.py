@@ -14,11 +14,13 @@ from worker.config.load import load
 from worker.config.model import Target
 from worker.core import restore_plan, statements, toc
 from worker.core.backup import Server
+from worker.core.requests import RestoreRequest
 from worker.errors import ConfigError, MissingDependency
 from worker.ledger import Ledger
 from worker.postgres.restore import load_error
 from worker.process import Finished
 from worker.steps.context import Adapters
+from worker.steps.restore_check import _unknown
 
 LISTING = """;
 ; Archive created at 2026-11-23 03:17:32 UTC
@@ -88,8 +90,11 @@ def test_a_table_brings_what_belongs_to_it_and_what_it_needs() -> None:
     }  # fmt: skip
     pets = toc.select(CONTENTS, tables=["public.pets"])
     assert pets.left_out == ("fk constraint public.pets pets_owner_fkey",), pets
-    assert ("public", "people") not in pets.tables()
-    assert ("public", "pets") in pets.tables(), "its owner is called 'a role'"
+    known = [("public", name) for name in ("people", "pets", "log", "log_2024")]
+    assert pets.tables(known) == {("public", "pets")}, "its owner is called 'a role'"
+    assert pets.tables([*known, ("public", "pets a")]) == {("public", "pets a")}, (
+        "its owner may be called 'role'"
+    )
     both = toc.select(CONTENTS, tables=["pets", "people"])
     assert "FK CONSTRAINT pets pets_owner_fkey" in names(both)
     assert not both.left_out
@@ -103,7 +108,49 @@ def test_partitions_and_odd_names() -> None:
     assert names(toc.select(CONTENTS, tables=['"Odd Schema"."my ""table"""'])) == {
         "SCHEMA Odd Schema", 'TABLE my "table"',
     }  # fmt: skip
-    assert ("Odd Schema", 'my "table"') in toc.select(CONTENTS, schemas=["Odd Schema"]).tables()
+    odd = ("Odd Schema", 'my "table"')
+    beside = ("Odd Schema", "my")
+    assert toc.select(CONTENTS, schemas=["Odd Schema"]).tables([odd, beside]) == {odd}
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        ("people", ("people",)),
+        ("public.my table", ("public", "my table")),
+        ('"a.b"."say ""x"""', ("a.b", 'say "x"')),
+        ("a.b.c", ()),
+        ('"people', ()),
+        ('pub"lic.people', ()),
+        ('""', ()),
+        ("public.", ()),
+    ],
+)
+def test_names_as_they_are_given(given: str, parts: tuple[str, ...]) -> None:
+    assert toc.split_name(given) == parts
+    if parts:
+        assert toc.split_name(toc.written(*parts)) == parts
+    else:
+        assert toc.select(CONTENTS, tables=[given]).unknown == (given,)
+        assert toc.select(CONTENTS, schemas=[given]).unknown == (given,)
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ({"tables": ("PEOPLE",)}, "Did you mean public.people"),
+        ({"tables": ('my "table"',)}, 'Did you mean Odd Schema."my ""table"""?'),
+        ({"schemas": ("odd schema",)}, "Did you mean Odd Schema?"),
+        ({"schemas": ("public.people",)}, "Did you mean public?"),
+        ({"tables": ("zzz",)}, "Names are exact"),
+    ],
+)
+def test_a_misspelt_name_is_told_as_it_must_be_given(asked: dict[str, tuple[str, ...]], hint: str) -> None:
+    request = RestoreRequest(**asked)
+    (name,) = request.tables or request.schemas
+    error = _unknown(request, [name], CONTENTS)
+    assert hint in error.hint
+    assert f"no {'table' if request.tables else 'schema'} {name}" in error.message
 
 
 def test_excluding() -> None:
@@ -282,6 +329,7 @@ def test_session_settings_never_take_memory_away() -> None:
         ({"backup": "first-backup-20260101-000000", "database": "second"}, "second would be changed"),
         ({"backup": "first-backup-20260101-000000"}, "first would be changed"),
         ({"backup": "latest"}, "Several databases are configured"),
+        ({"backup": "latest", "database": "third"}, "does not allow that a restore replaces"),
     ],
 )
 def test_the_database_that_a_person_is_asked_about(
@@ -291,7 +339,10 @@ def test_the_database_that_a_person_is_asked_about(
     destination = f'[destinations.near]\nkind = "directory"\npath = "{tmp_path}"\n'
     path.write_text(
         destination
-        + "[databases.first]\nallow_unencrypted = true\n[databases.second]\nallow_unencrypted = true\n"
+        + "".join(
+            f"[databases.{name}]\nallow_unencrypted = true\nallow_replace = {allowed}\n"
+            for name, allowed in (("first", "true"), ("second", "true"), ("third", "false"))
+        )
     )
     path.chmod(0o600)
     settings = load({"PGFLEET_CONFIG": str(path), "PGFLEET_STATE_DIR": str(tmp_path)})

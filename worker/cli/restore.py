@@ -13,6 +13,7 @@ import click
 from worker.cli import place
 from worker.cli.restore_report import say_dry_run, say_restore
 from worker.cli.see_through import see_through
+from worker.core.requests import RestoreRequest
 from worker.errors import ConfigError
 from worker.ledger.model import Run
 from worker.owner import me
@@ -130,6 +131,9 @@ def _confirm(found: Adapters, payload: dict[str, Any]) -> None:
         return
     database = payload.get("database") or database_of(found, payload["backup"])
     target = restore_choose.target_of(found, payload.get("target"), database)
+    restore_choose.check_allowed(
+        RestoreRequest(replace=True, force=True), target
+    )  # before anybody types anything
     payload["confirm"] = _type_name(
         target.database or "", target.alias, "is replaced, and kept under another name; its sessions are cut"
     )

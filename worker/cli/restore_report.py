@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import click
@@ -20,6 +21,7 @@ def say_restore(run: Run) -> None:
     if "files" in result:
         for file in result["files"]:
             click.secho(f"✓ {file['file']} ({human.size(file['bytes'])})", fg="green")
+        _say_notes(result["notes"])
         return
     if "dropped" in result:
         click.secho(f"✓ {result['dropped']} on {result['target']} was dropped.", fg="green")
@@ -54,8 +56,7 @@ def _say_checks(result: Any) -> None:
     for check in result["checks"]:
         mark = "!" if check["note"] else "✓"
         click.echo(f"  {mark} {check['name']}: {check['detail']}")
-    for note in (*result["notes"], *(f"Not restored: {one}." for one in result["left_out"])):
-        click.secho(f"  ! {note}", fg="yellow")
+    _say_notes((*result["notes"], *(f"Not restored: {one}." for one in result["left_out"])))
     for damage in result["damaged_parts"]:
         click.secho(f"  ! A copy is damaged or away, another was taken: {damage}", fg="yellow")
 
@@ -81,5 +82,9 @@ def say_dry_run(run: Run) -> None:
     )
     click.echo(f"  Time, after the last one: {took}")
     click.echo(f"  PostgreSQL {plan['source_server']} into {plan['target_server']}, {plan['jobs']} jobs")
-    for note in plan["notes"]:
+    _say_notes(plan["notes"])
+
+
+def _say_notes(notes: Iterable[str]) -> None:
+    for note in notes:
         click.secho(f"  ! {note}", fg="yellow")

@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
+from worker.core.statements import identifier, quoted
 from worker.core.versions import Version
 
 #: Kinds of more than one word; the others are one word in capitals.
@@ -42,6 +43,8 @@ _PARTNERS = RELATIONS | {"CONSTRAINT", "INDEX"}
 _ENTRY = re.compile(r"(?P<id>\d+); \d+ \d+ (?P<rest>.*)")
 _DEPENDS = re.compile(r";\s+depends on:((?: \d+)+)")
 _FACT = re.compile(r";\s+(?P<name>[A-Za-z][A-Za-z _]*?): ?(?P<value>.*)")
+_NAME_PART = re.compile(r'"(?:[^"]|"")+"|[^."]+')
+_NAME = re.compile(rf"(?:{_NAME_PART.pattern})(?:\.(?:{_NAME_PART.pattern}))?")
 _VERSION = re.compile(r"(\d+)(?:\.(\d+))?")
 
 
@@ -113,9 +116,19 @@ class Selection:
     left_out: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    def tables(self) -> set[tuple[str, str]]:
-        """(schema, name) of what `data` may mean: with an owner of several words there is more than one."""
-        return {(schema, name) for schema, text in self.data for name in _names(text)}
+    def tables(self, known: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        """Which of the `known` (schema, name) `data` means.
+
+        ``img old owner`` is the table "img old", and "img" of the role "old owner" only where there is no "img old".
+        """
+        known = frozenset(known)
+        meant = (
+            next((name for name in reversed(_names(text)) if (schema, name) in known), None)
+            for schema, text in self.data
+        )
+        return {
+            (schema, name) for (schema, _), name in zip(self.data, meant, strict=True) if name is not None
+        }
 
 
 def parse(text: str) -> Toc:
@@ -161,15 +174,21 @@ def _entry(number: int, rest: str, depends: tuple[int, ...], schemas: list[str])
     return Entry(number, kind, "" if schema == "-" else schema, rest[len(schema) + 1 :], depends)
 
 
-def split_name(pattern: str) -> tuple[str | None, str]:
-    """(schema or None, name) of ``table``, ``schema.table`` or either in double quotes. No case folding."""
-    parts = [
-        part[1:-1].replace('""', '"') if part.startswith('"') else part
-        for part in re.findall(r'"(?:[^"]|"")*"|[^."]+', pattern)
-    ]
-    if not parts:
-        return None, pattern
-    return (None, parts[0]) if len(parts) == 1 else (parts[0], ".".join(parts[1:]))
+def split_name(pattern: str) -> tuple[str, ...]:
+    """(name,) or (schema, name) of ``table``, ``schema.table`` or either in double quotes; () for what is neither.
+
+    No case folding.
+    """
+    if not _NAME.fullmatch(pattern):
+        return ()
+    return tuple(map(identifier, _NAME_PART.findall(pattern)))
+
+
+def written(*parts: str) -> str:
+    """What `split_name` takes apart into `parts`."""
+    return ".".join(
+        part if _NAME_PART.fullmatch(part) and '"' not in part else quoted(part) for part in parts
+    )
 
 
 def select(
@@ -184,13 +203,13 @@ def select(
     A partitioned table brings its partitions. What is only needed by something comes without its rows.
     """
     unknown = [name for name in (*tables, *exclude_tables) if not _named(toc, name)]
-    unknown += [name for name in schemas if split_name(name)[1] not in toc.schemas]
+    unknown += [name for name in schemas if not _schemas_named([name]) <= toc.schemas]
     if unknown:
         return Selection((), frozenset(), unknown=tuple(unknown))
     excluded = {entry.id for name in exclude_tables for entry in _named(toc, name)}
     if tables or schemas:
         roots = {entry.id for name in tables for entry in _named(toc, name)}
-        inside = {split_name(name)[1] for name in schemas}
+        inside = _schemas_named(schemas)
         roots |= {entry.id for entry in toc.entries if _of_schema(entry, inside)}
         kept, chosen, left_out = _grow(toc, roots - excluded)
     else:
@@ -206,10 +225,15 @@ def select(
 
 
 def _named(toc: Toc, pattern: str) -> list[Entry]:
-    schema, name = split_name(pattern)
-    inside = [entry for entry in toc.of(*RELATIONS) if schema in (None, entry.schema)]
+    *schema, name = split_name(pattern) or ("",)
+    inside = [entry for entry in toc.of(*RELATIONS) if not schema or schema == [entry.schema]]
     exactly = [entry for entry in inside if entry.name == name]
     return exactly or [entry for entry in inside if name in _names(entry.text)]
+
+
+def _schemas_named(patterns: Collection[str]) -> set[str]:
+    """What is no name of a schema is itself, dots and quotes included: unknown."""
+    return {parts[0] if len(parts := split_name(one)) == 1 else one for one in patterns}
 
 
 def _names(text: str) -> list[str]:

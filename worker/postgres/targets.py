@@ -145,7 +145,19 @@ def sessions(connection: Connection, name: str) -> list[Session]:
 def contents(target: Target, name: str) -> list[str]:
     """Some of what is in a database; nothing when it is empty."""
     with session(target, name) as connection:
-        return [str(row[0]) for row in connection.execute(query("target_objects"))]
+        found = [str(row[0]) for row in connection.execute(query("target_objects"))]
+        return found or _rows_of_extensions(connection)
+
+
+def _rows_of_extensions(connection: Connection) -> list[str]:
+    """Tables of extensions in which somebody has put rows: what pg_dump would take of them."""
+    found = []
+    for schema, table, condition in connection.execute(query("target_extension_rows")).fetchall():
+        # The condition is SQL, as the extension gave it to pg_extension_config_dump().
+        statement = SQL("SELECT EXISTS (SELECT FROM {} {})").format(Identifier(schema, table), SQL(condition))
+        if connection.execute(statement).fetchone() == (True,):
+            found.append(f"rows in {schema}.{table}")
+    return found
 
 
 def free_space(target: Target, found: TargetFacts) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -66,10 +67,11 @@ def _in_progress(adapters: Adapters) -> list[str]:
 
 @dataclass(frozen=True)
 class Choice:
-    """A backup, and the destinations to take it from, best first."""
+    """A backup, and the destinations to take it from, best first. notes: what speaks against taking it for granted."""
 
     backup_id: str
     copies: dict[str, Entry]
+    notes: tuple[str, ...] = ()
 
 
 def choose(
@@ -82,19 +84,40 @@ def choose(
     database = wanted.database or (only_database(adapters) if wanted.backup in LATEST else None)
     backup = None if wanted.backup in LATEST else wanted.backup
     listed, failures = list_all(adapters, database=database, destination=destination, backup=backup)
+    damaged: list[Listed] = []
     for item in listed:
         copies = {
             alias: entry for alias, entry in item.copies.items() if not usable or entry.state in _USABLE
         }
         at = next(iter(item.copies.values())).at
-        if not copies or (wanted.before is not None and at >= wanted.before):
+        if wanted.before is not None and at >= wanted.before:
+            continue
+        if not copies:
+            damaged += [item] if any(entry.state == "damaged" for entry in item.copies.values()) else []
             continue
         if wanted.backup == "latest-proven" and not any(entry.proven_at for entry in copies.values()):
             continue
-        return Choice(
-            item.backup_id, dict(sorted(copies.items(), key=lambda pair: _distance(adapters, *pair)))
-        )
+        notes = _notes(copies, damaged if backup is None else (), failures if backup is None else {})
+        nearest = sorted(copies.items(), key=lambda pair: _distance(adapters, *pair))
+        return Choice(item.backup_id, dict(nearest), notes)
     raise _nothing(wanted, listed, failures)
+
+
+def _notes(
+    copies: Mapping[str, Entry], newer: Iterable[Listed], failures: Mapping[str, PgfleetError]
+) -> tuple[str, ...]:
+    """A restore of the latest backup must not pass in silence over one that is newer, or over a drill's verdict."""
+    notes = [
+        f"{alias} could not be listed, and may hold a newer backup: {error.message}"
+        for alias, error in failures.items()
+    ]
+    notes += [f"{item.backup_id} is newer, but damaged in {', '.join(item.copies)}." for item in newer]
+    notes += [
+        f"A drill has refuted the copy in {alias} ({entry.refuted_at:%Y-%m-%d %H:%M} UTC): pgfleet evidence says how."
+        for alias, entry in copies.items()
+        if entry.refuted_at is not None
+    ]
+    return tuple(notes)
 
 
 WRITING: tuple[RunKind, ...] = ("backup", "copy")
@@ -128,12 +151,13 @@ def _nothing(wanted: OfOneBackup, listed: list[Listed], failures: dict[str, Pgfl
         return BackupNotFound(
             f"No copy of {wanted.backup} can be used ({states}).", "Take another: pgfleet list."
         )
+    away = "".join(f" {alias} could not be listed: {error.message}" for alias, error in failures.items())
     before = f" before {wanted.before:%Y-%m-%d %H:%M:%S} UTC" if wanted.before else ""
     if wanted.backup == "latest-proven" and listed:
         return BackupNotFound(
             f"No drill has proven a backup{before} that is here yet.",
-            "Prove the newest: pgfleet drill latest. Or restore it unproven: pgfleet restore latest.",
+            f"Prove the newest: pgfleet drill latest. Or restore it unproven: pgfleet restore latest.{away}",
         )
     return BackupNotFound(
-        f"There is no backup {wanted.backup!r}{before} here.", "`pgfleet list` shows what there is."
+        f"There is no backup {wanted.backup!r}{before} here.", f"`pgfleet list` shows what there is.{away}"
     )

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from worker.core.backup import TableCount
 from worker.core.requests import RestoreRequest
 from worker.core.restore_plan import client_for
-from worker.core.toc import RELATIONS, Selection, Toc, select
+from worker.core.toc import RELATIONS, Selection, Toc, select, written
 from worker.core.versions import Version, dotted
 from worker.durable import durable_write, replacing
 from worker.errors import ConfigError, DownloadFailed, RestoreFailed, SpoolFull
 from worker.postgres.restore import read_through, read_toc, readers
 from worker.postgres.tools import Tools, discover
 from worker.steps.context import Context, Outcome
-from worker.steps.restore_choose import OUTPUT, restore_request
+from worker.steps.restore_choose import OUTPUT, chosen_notes, restore_request
 
 SELECTION = "selection.json"
 _BLOCK = 1024 * 1024
@@ -61,7 +62,7 @@ def check(context: Context) -> Outcome:
         toc, tables=request.tables, schemas=request.schemas, exclude_tables=request.exclude_tables
     )
     if selection.unknown:
-        raise _unknown(selection.unknown, toc)
+        raise _unknown(request, selection.unknown, toc)
     _keep(context.run_dir, selection)
     return Outcome(
         {
@@ -76,13 +77,27 @@ def check(context: Context) -> Outcome:
     )
 
 
-def _unknown(names: Sequence[str], toc: Toc) -> ConfigError:
-    known = {entry.name for entry in toc.of(*RELATIONS)} | toc.schemas
+def _unknown(request: RestoreRequest, names: Sequence[str], toc: Toc) -> ConfigError:
+    """The names that are meant are written as they must be given: quoted where they hold a dot or a quote."""
+    tables = {written(entry.schema, entry.name): entry.name for entry in toc.of(*RELATIONS)}
+    schemas = {written(schema): schema for schema in toc.schemas}
     close = [
-        match for name in names for match in difflib.get_close_matches(name.rpartition(".")[2], known, 2)
+        match for name in names for match in _close(name, schemas if name in request.schemas else tables)
     ]
-    hint = f"Did you mean {', '.join(close)}?" if close else "`pgfleet show ID --json` lists the tables."
-    return ConfigError(f"The backup has no {', '.join(names)}.", hint)
+    hint = (
+        f"Did you mean {', '.join(dict.fromkeys(close))}?"
+        if close
+        else "Names are exact: `pgfleet show ID --json` lists the tables."
+    )
+    what = "schema" if set(names) <= set(request.schemas) else "table"
+    return ConfigError(f"The backup has no {what} {', '.join(names)}.", hint)
+
+
+def _close(wanted: str, known: Mapping[str, str]) -> list[str]:
+    """Of `known` (as written, to the bare name) the two that look most like it."""
+    ways = {way.casefold(): one for one, bare in sorted(known.items()) for way in (bare, one)}
+    found = difflib.get_close_matches(wanted.casefold(), ways, 4)
+    return list(dict.fromkeys(ways[one] for one in found))[:2]
 
 
 def _keep(run_dir: Path, selection: Selection) -> None:
@@ -93,6 +108,13 @@ def _keep(run_dir: Path, selection: Selection) -> None:
 def kept_selection(run_dir: Path) -> Selection:
     kept = json.loads((run_dir / SELECTION).read_bytes())
     return Selection(tuple(kept["ids"]), frozenset((schema, name) for schema, name in kept["data"]))
+
+
+def selected(selection: Selection, tables: Iterable[TableCount]) -> tuple[TableCount, ...]:
+    """Of a manifest's tables those whose rows are restored."""
+    known = {(table.schema_name, table.name): table for table in tables}
+    wanted = selection.tables(known)
+    return tuple(table for name, table in known.items() if name in wanted)
 
 
 def deliver(context: Context) -> Outcome:
@@ -114,7 +136,7 @@ def deliver(context: Context) -> Outcome:
             files.append({"file": str(final), "kind": kind, "bytes": final.stat().st_size})
     if not files:
         raise RestoreFailed("There was nothing to deliver.", "Please report this.")
-    result = {"files": files, "checked": dict(context.step.data["check"])}
+    result = {"files": files, "checked": dict(context.step.data["check"]), "notes": chosen_notes(context)}
     return Outcome({"files": files}, end="succeeded", run_result=result)
 
 

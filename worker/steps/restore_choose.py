@@ -87,10 +87,13 @@ def choose(context: Context) -> Outcome:
     else:
         wanted = DrillRequest.from_payload(run.request)
     kinds = _KINDS[run.kind] + (("globals",) if getattr(wanted, "globals_", False) else ())
+    notes: tuple[str, ...] = ()
     if FILE in run.request:
         backup_id, manifest, artifacts = _of_file(Path(run.request[FILE]), kinds)
     else:
-        backup_id, manifest, artifacts = _of_destinations(context, wanted, kinds)
+        choice = _choice(context.adapters, wanted)
+        notes = choice.notes
+        backup_id, manifest, artifacts = _of_destinations(context, choice, kinds)
     context.set_run(backup_id=backup_id, spool_id=context.adapters.spool.id)
     (context.run_dir / MANIFEST).unlink(missing_ok=True)
     if manifest is not None:
@@ -108,8 +111,15 @@ def choose(context: Context) -> Outcome:
             "destination": destination,
             "artifacts": artifacts,
             "fetched_bytes": size,
+            "notes": list(notes),
         }
     )
+
+
+def chosen_notes(context: Context) -> list[str]:
+    """What speaks against taking the chosen backup for granted; for the run's result."""
+    steps = context.ledger.steps(context.run.id, name="restore.choose")
+    return [str(note) for step in steps for note in step.result.get("notes", ())]
 
 
 def _check_output(path: Path) -> None:
@@ -144,15 +154,14 @@ def manifest_of(run_dir: Path) -> Manifest | None:
 
 
 def _of_destinations(
-    context: Context, wanted: RestoreRequest | DrillRequest, kinds: tuple[str, ...]
+    context: Context, choice: Choice, kinds: tuple[str, ...]
 ) -> tuple[str, Manifest | None, list[dict[str, Any]]]:
+    manifests = {
+        alias: entry.manifest for alias, entry in choice.copies.items() if entry.manifest is not None
+    }
+    if not manifests:
+        return choice.backup_id, None, _unmanaged(choice)
     try:
-        choice = _choice(context.adapters, wanted)
-        manifests = {
-            alias: entry.manifest for alias, entry in choice.copies.items() if entry.manifest is not None
-        }
-        if not manifests:
-            return choice.backup_id, None, _unmanaged(choice)
         manifest = context.adapters.catalog(next(iter(manifests))).manifest(
             choice.backup_id
         )  # with its parts
@@ -175,6 +184,13 @@ def _of_destinations(
 def _choice(adapters: Adapters, wanted: RestoreRequest | DrillRequest) -> Choice:
     """The backup that is meant. Its damaged copies come last: a part that is bad in one may be good in the other."""
     try:
+        return _with_damaged(adapters, wanted)
+    except StorageError as error:
+        raise as_download(error) from error
+
+
+def _with_damaged(adapters: Adapters, wanted: RestoreRequest | DrillRequest) -> Choice:
+    try:
         good = choose_backup(adapters, wanted, destination=wanted.destination)
     except BackupNotFound:
         if wanted.backup in LATEST:
@@ -187,7 +203,7 @@ def _choice(adapters: Adapters, wanted: RestoreRequest | DrillRequest) -> Choice
     }
     if not good.copies and not damaged:
         return choose_backup(adapters, wanted, destination=wanted.destination)  # for what it says
-    return Choice(good.backup_id, good.copies | damaged)
+    return Choice(good.backup_id, good.copies | damaged, good.notes)
 
 
 def _unmanaged(choice: Choice) -> list[dict[str, Any]]:

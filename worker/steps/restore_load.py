@@ -25,7 +25,7 @@ from worker.postgres.server import Connection
 from worker.postgres.tools import Tools, discover
 from worker.steps import restore_places
 from worker.steps.context import Context, Outcome
-from worker.steps.restore_check import archives, kept_selection, main_archive
+from worker.steps.restore_check import archives, kept_selection, main_archive, selected
 from worker.steps.restore_choose import manifest_of, restore_request, target_of
 
 _POLL_SECONDS = 2.0
@@ -225,8 +225,7 @@ def finish(context: Context) -> Outcome:
     if manifest is not None and not request.schema_only:
         expected = manifest.tables
         if request.partial:
-            wanted = kept_selection(context.run_dir).tables()
-            expected = tuple(table for table in expected if (table.schema_name, table.name) in wanted)
+            expected = selected(kept_selection(context.run_dir), expected)
         checks.append(restored.count(target, plan["load"], jobs, expected, context.check))
     failed = [check for check in checks if not check.ok]
     if failed:

@@ -30,8 +30,15 @@ from worker.postgres.server import Connection
 from worker.postgres.targets import Found, Identity, TargetFacts
 from worker.postgres.tools import Tools
 from worker.steps.context import Context, Outcome
-from worker.steps.restore_check import archives, kept_selection, main_archive, newest_tools, tools_for
-from worker.steps.restore_choose import check_allowed, manifest_of, restore_request, target_of
+from worker.steps.restore_check import (
+    archives,
+    kept_selection,
+    main_archive,
+    newest_tools,
+    selected,
+    tools_for,
+)
+from worker.steps.restore_choose import check_allowed, chosen_notes, manifest_of, restore_request, target_of
 from worker.steps.restore_places import chosen
 
 #: Connections beside the loading jobs: progress, maintenance, and one to spare.
@@ -74,7 +81,7 @@ def prepare(context: Context) -> Outcome:
         plan |= _space(context, scene)
         plan["expected_seconds"] = _expected_seconds(context, plan["needed_bytes"])
     if request.dry_run:
-        report = plan | {"dry_run": True}
+        report = plan | {"dry_run": True, "notes": [*chosen_notes(context), *plan["notes"]]}
         return Outcome(report, end="succeeded", run_result=report)
     context.set_run(
         data={"restore": {key: plan[key] for key in ("target", "mode", "name", "load", "before")}}
@@ -286,11 +293,8 @@ def _tablespaces(context: Context, scene: Scene) -> list[str]:
 
 
 def _space(context: Context, scene: Scene) -> dict[str, Any]:
-    wanted = scene.selection.tables()
     tables = scene.manifest.tables if scene.manifest else ()
-    rows = (
-        0 if scene.request.schema_only else sum(t.bytes for t in tables if (t.schema_name, t.name) in wanted)
-    )
+    rows = 0 if scene.request.schema_only else sum(table.bytes for table in selected(scene.selection, tables))
     size = sum(path.stat().st_size for kind in ("dump", "data") for path in archives(context, kind))
     needed = space_needed(rows, 0 if tables else size)
     free = targets.free_space(scene.target, scene.facts)
