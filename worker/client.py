@@ -21,7 +21,7 @@ from kombu.exceptions import OperationalError
 
 from worker import flows
 from worker.broker import make_app
-from worker.core.requests import DrillRequest, RestoreRequest, parse
+from worker.core.requests import DrillRequest, RestoreRequest, check_repeated, parse
 from worker.errors import ConfigError, PgfleetError
 from worker.ledger import Ledger
 from worker.ledger.model import NewRun, Run
@@ -128,6 +128,12 @@ class Client:
         drop_old: bool = False,
         tables: Sequence[str] = (),
         schemas: Sequence[str] = (),
+        exclude_tables: Sequence[str] = (),
+        schema_only: bool = False,
+        data_only: bool = False,
+        with_globals: bool = False,
+        no_owner: bool = False,
+        no_acl: bool = False,
         tablespaces: Mapping[str, str] | None = None,
         dry_run: bool = False,
         idempotency_key: str | None = None,
@@ -135,10 +141,10 @@ class Client:
         """Ask for a restore of `database`; returns at once. The same key again gives the same run.
 
         backup: an id, ``latest`` or ``latest-proven``; `before` (aware) is for the last two. target: the alias of a
-        server in the workers' configuration, else the database's own. as_name: the database to make there. tablespaces:
-        where what was in one goes on the target. A
-        `replace` of the live one needs its name in `confirm`, and a target that allows it: else the run fails with
-        exit code 3. Raises ConfigError for a request that makes no sense.
+        server in the workers' configuration, else the database's own. as_name: the database to make there.
+        with_globals: the roles that the target lacks, too. tablespaces: where what was in one goes on the target.
+        A `replace` of the live one needs its name in `confirm`, and a target that allows it: else the run fails with
+        exit code 3. Raises ConfigError for a request that makes no sense, and for a key that was given to another one.
         """
         payload = self._of_one_backup(database, backup, before, destination, idempotency_key) | {
             "target": target,
@@ -146,8 +152,14 @@ class Client:
             "replace": replace,
             "confirm": confirm,
             "drop_old": drop_old,
-            "tables": list(tables),
-            "schemas": list(schemas),
+            "tables": tables,
+            "schemas": schemas,
+            "exclude_tables": exclude_tables,
+            "schema_only": schema_only,
+            "data_only": data_only,
+            "globals": with_globals,
+            "no_owner": no_owner,
+            "no_acl": no_acl,
             "tablespaces": dict(tablespaces or {}),
             "dry_run": dry_run,
         }
@@ -235,7 +247,9 @@ class Client:
         ]
 
     def _submit(self, new: NewRun) -> RunView:
-        run, _ = self._ledger.create_run(new, flows.first(new))
+        run, created = self._ledger.create_run(new, flows.first(new))
+        if not created:
+            check_repeated(new.idempotency_key, run.request, new.request)
         try:
             for hint in self._ledger.take_due(run_id=run.id, limit=8):
                 self._app.send_task(

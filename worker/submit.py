@@ -16,6 +16,7 @@ from worker.core.requests import (
     Request,
     RestoreRequest,
     VerifyRequest,
+    check_repeated,
     parse,
 )
 from worker.errors import BackupNotFound, ConfigError, RunNotFound
@@ -33,7 +34,10 @@ def submit(
 
 
 def insert(adapters: Adapters, new: NewRun) -> Run:
-    run, _ = adapters.ledger.create_run(new, flows.first(new))
+    """Raises ConfigError when its idempotency key was given to a request for something else."""
+    run, created = adapters.ledger.create_run(new, flows.first(new))
+    if not created and new.kind in ("restore", "drill"):
+        check_repeated(new.idempotency_key, run.request, new.request)
     return run
 
 

@@ -32,6 +32,10 @@ def create_app(client: Client | None = None) -> Flask:
     def ask() -> tuple[dict[str, Any], int]:
         """Returns at once. The same Idempotency-Key again is the same restore: safe to send twice."""
         wanted = request.get_json(force=True)
+        if not isinstance(wanted, dict) or set(wanted) - {"database", *ASKED_FOR} or "database" not in wanted:
+            raise ConfigError(
+                "That is no restore.", f"Send database, and of {', '.join(ASKED_FOR)} what you need."
+            )
         options = {name: wanted[name] for name in ASKED_FOR if name in wanted}
         key = request.headers.get("Idempotency-Key")
         run = fleet.request_restore(wanted["database"], idempotency_key=key, **options)

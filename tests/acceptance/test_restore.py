@@ -20,6 +20,7 @@ from celery import Celery
 from tests.acceptance.conftest import QUICK, Fleet, eventually
 from tests.restore_scene import content_of
 from worker.client import Client
+from worker.errors import ConfigError
 from worker.local.sample import load_sample
 from worker.local.stack import BUCKET, DATABASE, Stack
 
@@ -147,6 +148,9 @@ def test_here_with_nothing_but_the_bucket_and_a_key(fleet: Fleet, tmp_path: Path
 def test_an_application(fleet: Fleet, client: Client) -> None:
     run = client.request_restore(DATABASE, as_name="for_shop", idempotency_key="ticket-1")
     assert client.request_restore(DATABASE, as_name="for_shop", idempotency_key="ticket-1").id == run.id
+    with pytest.raises(ConfigError, match="given to another request"):
+        client.request_restore(DATABASE, as_name="for_others", idempotency_key="ticket-1")
+    assert fleet("restore", "--as", "for_others", "--key", "ticket-1").code == 3
     assert client.wait(run.id, timeout=90, poll=0.2).state == "succeeded"
     view = client.restored(run.id)
     assert (view.restored_as, view.target) == ("for_shop", DATABASE)
@@ -173,7 +177,14 @@ def test_the_example_application(fleet: Fleet, client: Client) -> None:
     assert web.get(url).json["restored_as"] == "by_web"
     assert same(fleet, "by_web")
     assert web.get("/restores/nothing").status_code == 404
-    assert web.post("/restores", json={"database": DATABASE, "backup": "../../etc"}).status_code == 400
+    for wrong in (
+        {"database": DATABASE, "backup": "../../etc"},
+        {"database": DATABASE, "tables": 5},
+        {},
+        [],
+        "x",
+    ):
+        assert web.post("/restores", json=wrong).status_code == 400, wrong
 
 
 def test_a_message_names_aliases_only(fleet: Fleet) -> None:

@@ -320,7 +320,8 @@ def test_roles_come_along_on_request(scene: Scene, postgres_of: PostgresOf) -> N
     away = Scene(scene.root, scene.source, postgres_of(18), "shop", scene.keys)
     with scene.source.connect() as connection:
         connection.execute(
-            "CREATE ROLE clerk PASSWORD 'secret' VALID UNTIL '2030-01-01'; CREATE ROLE staff; GRANT staff TO clerk"
+            "CREATE ROLE clerk PASSWORD 'secret' VALID UNTIL '2030-01-01'; CREATE ROLE staff; GRANT staff TO clerk;"
+            " COMMENT ON ROLE clerk IS 'at the till'; GRANT SET ON PARAMETER log_min_messages TO clerk"
         )
         connection.execute("CREATE DATABASE roles OWNER clerk")
     roles = Scene(scene.root, scene.source, away.target, "roles", scene.keys)
@@ -343,13 +344,20 @@ def test_roles_come_along_on_request(scene: Scene, postgres_of: PostgresOf) -> N
             )
             assert found.fetchone() == (True, True)
             assert connection.execute("SELECT pg_has_role('clerk', 'staff', 'MEMBER')").fetchone() == (True,)
+            found = connection.execute(
+                "SELECT shobj_description('clerk'::regrole, 'pg_authid'),"
+                " has_parameter_privilege('clerk', 'log_min_messages', 'SET')"
+            )
+            assert found.fetchone() == ("at the till", True)
     finally:
         scene.source.dropdb("roles")
         for name in roles.databases():
             away.target.dropdb(name)
         for server in (scene.source, away.target):
             with server.connect() as connection:
-                connection.execute("DROP ROLE IF EXISTS clerk; DROP ROLE IF EXISTS staff")
+                if connection.execute("SELECT to_regrole('clerk')").fetchone() != (None,):
+                    connection.execute("DROP OWNED BY clerk; DROP ROLE clerk")
+                connection.execute("DROP ROLE IF EXISTS staff")
 
 
 def test_what_scripts_left_behind(scene: Scene) -> None:

@@ -157,6 +157,11 @@ def test_live_database_under_load(scene: Scene) -> None:
     undone = scene.after(adapters, "undo", run.id)
     assert undone.state == "succeeded", undone.error
     assert notes(scene.target, "live") > 1000 + after // 2
+    with scene.target.connect() as connection:
+        connection.execute("ALTER DATABASE live RENAME TO elsewhere")
+        refused = scene.after(adapters, "finish", run.id)
+        assert "may be all that is left" in refused.error["message"]  # type: ignore[index]
+        connection.execute("ALTER DATABASE elsewhere RENAME TO live")
     finished = scene.after(adapters, "finish", run.id)
     assert finished.state == "succeeded", finished.error
     assert scene.databases() == {"live"}

@@ -22,6 +22,7 @@ from worker.core.requests import (
     Request,
     RestoreRequest,
     VerifyRequest,
+    check_repeated,
     parse,
 )
 from worker.errors import ConfigError
@@ -310,3 +311,11 @@ def test_any_json_is_either_a_request_or_a_config_error(kind: str, payload: dict
     except ConfigError:
         return
     assert parse(kind, request.to_payload()) == request
+
+
+def test_a_key_is_of_one_request() -> None:
+    first = RestoreRequest(idempotency_key="k", as_name="a", requested_by="me").to_payload()
+    check_repeated("k", first, {**first, "requested_by": "you", "database": "goimg"})
+    check_repeated(None, first, {**first, "as_name": "b"})
+    with pytest.raises(ConfigError, match="given to another request"):
+        check_repeated("k", first, {**first, "as_name": "b"})

@@ -44,9 +44,10 @@ def say_restore(run: Run) -> None:
         said = f"; {human.count(cut, 'session')} of it {'was' if cut == 1 else 'were'} cut" if cut else ""
         click.echo(f"  The old one is {result['kept_as']}{said}.")
         if run.request.get("replace"):
-            click.echo(
-                f"  Back to it: pgfleet restore undo {run.id}; drop it: pgfleet restore finish {run.id}"
-            )
+            # A run of this process may be in no ledger that lasts: then the names have to be given again.
+            again = f" --here --to {result['target']} --database {run.database}" if run.here else ""
+            click.echo(f"  Back to it: pgfleet restore undo {run.id}{again}")
+            click.echo(f"  Drop it:    pgfleet restore finish {run.id}{again}")
         else:
             click.echo("  It was no longer empty when the restore ended: look at it before you drop it.")
     _say_checks(result)

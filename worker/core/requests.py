@@ -301,6 +301,23 @@ class VerifyRequest(OfOneBackup):
     destination: Alias | None = None
 
 
+def check_repeated(key: str | None, known: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Of two requests with one idempotency key the second gets the run of the first, so it must be the same.
+
+    Raises ConfigError when it asks for something else; who asks makes no difference.
+    """
+    if key is not None and _asked_for(known) != _asked_for(asked):
+        raise ConfigError(
+            "This idempotency key was given to another request, which is not this one.",
+            "Give each request a key of its own; with the same key it must ask for the same.",
+        )
+
+
+def _asked_for(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Without the database, which the run's key holds already."""
+    return {name: value for name, value in request.items() if name not in ("requested_by", "database")}
+
+
 _REQUESTS: dict[str, type[Request]] = {
     request.kind: request
     for request in (BackupRequest, RestoreRequest, DrillRequest, CleanupRequest, CopyRequest, VerifyRequest)

@@ -47,10 +47,15 @@ def restore_globals(context: Context) -> Outcome:
 
 
 def _role(tokens: tuple[str, ...]) -> str | None:
-    """The role that a statement of pg_dumpall makes or changes: CREATE or ALTER ROLE x, GRANT a TO x."""
+    """The role that a statement of pg_dumpall is about: CREATE or ALTER ROLE x, COMMENT ON ROLE x, GRANT … TO x.
+
+    None for a tablespace and grants on it: these are not made here.
+    """
     upper = [token.upper() for token in tokens]
     if upper[:2] in (["CREATE", "ROLE"], ["ALTER", "ROLE"]):
         return identifier(tokens[2])
-    if upper[0] == "GRANT" and "TO" in upper and "ON" not in upper:
+    if upper[:3] == ["COMMENT", "ON", "ROLE"]:
+        return identifier(tokens[3])
+    if upper[0] == "GRANT" and "TO" in upper and "TABLESPACE" not in upper:
         return identifier(tokens[upper.index("TO") + 1])
     return None

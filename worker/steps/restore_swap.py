@@ -135,6 +135,12 @@ def drop_old(context: Context) -> Outcome:
     """Drop for good the database that a replace has kept, or the one that an undo has."""
     target, live, run_id = _of_replace(context)
     kept = before_name(live, run_id)
+    with targets.maintenance(target) as connection:
+        if targets.find(connection, live) is None:
+            raise RestoreFailed(
+                f"There is no {live} on {target.alias}: {kept} may be all that is left of it, and is not dropped.",
+                f"Give it back its name (ALTER DATABASE … RENAME TO …), or restore {live} first.",
+            )
     if not targets.drop(target, kept):
         kept = undone_name(live, run_id)
         if not targets.drop(target, kept) and context.step.attempts == 1:
