@@ -28,6 +28,7 @@ from worker.errors import StorageUnavailable
 from worker.ledger import RunEnd
 from worker.ledger.model import NewRun, Run
 from worker.steps import copy
+from worker.steps.hold import hold, release
 from worker.storage import ObjectStore
 from worker.submit import repair
 
@@ -72,6 +73,23 @@ def test_a_copy_in_parts(two: Scene) -> None:
     parts = [step for step in two.adapters.ledger.steps(run.id, name="copy.part")]
     assert len(parts) == 3
     assert read(two.store("far"), f"{BACKUP}.data-01.dump.gpg") == content_of(BACKUP, "data-01.dump")
+
+
+def test_a_copy_of_a_held_backup_is_held(two: Scene) -> None:
+    """By its own record; and by the other copy's, where it has none."""
+    old = next(id_of(day) for day in map(days_ago, range(200, 203)) if day.day != 1)
+    for backup in (old, BACKUP):
+        add_backup(two.store("near"), backup)
+    hold(two.adapters, old, reason="court case", until=None, by="me")
+    assert two.run("copy", backup=old, to="far").state == "verified"
+    made = Catalog(two.store("far")).entry(old)
+    assert made is not None
+    assert (made.hold and made.hold.reason) == "court case"
+    record = next(info.key for info in two.store("far").list(f"{old}.hold-"))
+    two.store("far").delete(record)
+    assert two.plan(two.run(dry_run=True))["far", old] == (True, "held")
+    release(two.adapters, old, by="me")
+    assert two.plan(two.run(dry_run=True))["near", old] == (False, "expired")
 
 
 def test_twice_is_once(two: Scene) -> None:

@@ -31,7 +31,8 @@ from worker.core import audit
 from worker.errors import AccessDenied
 from worker.local.s3 import S3, S3User
 from worker.steps.hold import hold, release
-from worker.submit import scrub
+from worker.storage.guarded import UNTIL_RELEASED
+from worker.submit import repair, scrub
 
 POLICIES = Path(__file__).parents[2] / "docs" / "policies"
 ROLES = ("uploader", "cleaner", "restorer")
@@ -108,6 +109,20 @@ def test_a_hold_is_the_buckets_too(locked: Bucket, tmp_path: Path) -> None:
     release(one.adapters, OLD[0], by="me")
     one.run(force=True)
     assert backups_in(one.store("far")) == {NEW}
+
+
+def test_a_repaired_copy_of_a_held_backup_is_held_by_the_bucket_again(locked: Bucket, tmp_path: Path) -> None:
+    two = scene(tmp_path, locked)
+    for alias in ("near", "far"):
+        add_backup(two.store(alias), NEW)
+    hold(two.adapters, NEW, reason="evidence", until=None, by="me")
+    key = f"{NEW}.dump.gpg"
+    put(two.store("far"), key, b"another version")
+    assert two.adapters.store("far").lock_until(key) is None
+    (run,) = repair(two.adapters, NEW, requested_by="test", here="test")
+    assert here.work(two.adapters, run.id).state == "verified"
+    assert two.adapters.store("far").lock_until(key) == UNTIL_RELEASED
+    release(two.adapters, NEW, by="me")
 
 
 def test_locks_grow_with_the_settings(locked: Bucket, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from worker.errors import (
     StorageUnavailable,
 )
 from worker.ledger.model import Step
+from worker.steps import hold
 from worker.steps.context import Adapters, Context, Later, Outcome
 from worker.steps.facts import recovery_commands
 from worker.steps.inventory import choose
@@ -239,6 +240,7 @@ def seal(context: Context) -> Outcome:
         repairing = bool(context.run.request.get("repair"))
         if _content(present) != _content(manifest) or (repairing and present.artifacts != manifest.artifacts):
             _overwrite(context, manifest)
+    hold.carry(context.adapters, backup, sources=data["sources"], to=to)
     return Outcome({"size": manifest.size})
 
 

@@ -5,15 +5,19 @@ Where the bucket has object lock, a legal hold is set on what is stored too: the
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from worker.catalog import Entry
-from worker.errors import BackupNotFound, PgfleetError
+from worker.errors import BackupNotFound, PgfleetError, StorageError
 from worker.steps import audit
 from worker.steps.context import Adapters
 from worker.steps.inventory import Listed, list_all
+
+logger = logging.getLogger("pgfleet.hold")
 
 
 @dataclass(frozen=True)
@@ -95,3 +99,34 @@ def _of_copy(adapters: Adapters, alias: str, entry: Entry, record: dict[str, Any
     if not held:
         adapters.catalog(alias).evidence_put(entry.backup_id, "hold", record)
     return Held(alias, any(locked))
+
+
+def carry(adapters: Adapters, backup_id: str, *, sources: Iterable[str], to: str) -> None:
+    """Hold a copy that has just been made or mended, if the backup is held. Idempotent. Raises StorageUnavailable.
+
+    Where the access key may not set a legal hold, the record alone holds it: cleanup goes by that.
+    """
+    catalog, store = adapters.catalog(to), adapters.store(to)
+    made = catalog.entry(backup_id)
+    if made is None:
+        return
+    if not made.held:
+        record = next(filter(None, (_hold_record(adapters, alias, backup_id) for alias in sources)), None)
+        if record is None:
+            return
+        catalog.evidence_put(backup_id, "hold", record)
+    try:
+        for info in made.objects:
+            store.set_legal_hold(info.key, True)
+    except StorageError as error:
+        if error.retryable:
+            raise
+        logger.warning(error.message, extra={"action": "hold.carry", "hint": error.hint})
+
+
+def _hold_record(adapters: Adapters, alias: str, backup_id: str) -> dict[str, Any] | None:
+    """What is in force there now."""
+    catalog = adapters.catalog(alias)
+    entry = catalog.entry(backup_id)
+    records = catalog.evidence(backup_id, "hold") if entry is not None and entry.held else []
+    return records[-1] if records else None

@@ -213,7 +213,8 @@ def _candidate(destination: str, item: Listed, unseen: Sequence[str]) -> Candida
         good=is_good(entry),
         managed=entry.manifest is not None,
         proven_at=entry.proven_at,
-        held=entry.hold,
+        # A hold is the backup's: a copy that was made or came back after it has no record of it yet.
+        held=next((copy.hold for copy in (entry, *item.copies.values()) if copy.hold is not None), None),
         other_copies=len(others) + len(unseen),
         other_good_copies=sum(is_good(other) for other in others),
     )
