@@ -117,12 +117,12 @@ def test_hold_and_release(near: Scene, pgfleet: Pgfleet) -> None:
     for backup in (OLD[0], OLD[1], id_of(days_ago(1))):
         add_backup(near.store("near"), backup)
     until = f"{datetime.now(UTC).date() + timedelta(days=30)}"
-    held = pgfleet("hold", OLD[1], "--reason", "court case 42", "--until", until)
+    held = pgfleet("hold", OLD[1], "--reason", "court case [b] [/42]", "--until", until)
     assert held.returncode == 0, held.stderr
     assert f"{OLD[1]} in near: held until" in held.stdout
     assert "held" in pgfleet("list").stdout
     plan = pgfleet("cleanup", "--here").stdout
-    assert "court case 42" in plan
+    assert "court case [b] [/42]" in plan, "and not taken for markup"
     assert backups_in(near.store("near")) == {OLD[1], id_of(days_ago(1))}
     assert pgfleet("release", OLD[1]).returncode == 0
     assert pgfleet("cleanup", "--here").returncode == 0

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from worker.catalog import Entry
@@ -132,18 +133,18 @@ def _say_manifest(console: Console, manifest: Manifest) -> None:
     facts = Table(box=None, show_header=False, pad_edge=False)
     facts.add_column(style="bold")
     facts.add_column(overflow="fold")
-    facts.add_row("database", f"{manifest.dbname} on PostgreSQL {manifest.server.version}")
+    facts.add_row("database", escape(f"{manifest.dbname} on PostgreSQL {manifest.server.version}"))
     facts.add_row("snapshot", f"{render.moment(manifest.snapshot_at)} UTC")
-    facts.add_row("dumped with", f"{manifest.client}, compression {manifest.compression}")
+    facts.add_row("dumped with", escape(f"{manifest.client}, compression {manifest.compression}"))
     facts.add_row(
-        "encrypted to", ", ".join(manifest.recipients) or "[bold red]nobody: this backup is not encrypted[/]"
+        "encrypted to", escape(", ".join(manifest.recipients)) or "[bold red]nobody: this backup is not encrypted[/]"
     )
     facts.add_row(
         "contains",
         f"{human.count(sum(t.rows for t in manifest.tables), 'row')} in {human.count(len(manifest.tables), 'table')}",
     )
     for gap in manifest.missing:
-        facts.add_row("[yellow]not in it[/]", f"{gap.what}: {gap.why}")
+        facts.add_row("[yellow]not in it[/]", escape(f"{gap.what}: {gap.why}"))
     console.print(facts)
     console.print()
     objects = Table(box=None, pad_edge=False, header_style="bold")

@@ -7,6 +7,7 @@ import sys
 from typing import Any
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from worker.cli import place, render
@@ -145,6 +146,6 @@ def _table(rows: list[dict[str, Any]]) -> Table:
             render.state(row["state"]),
             verdict,
             human.size(row["bytes"]),
-            row["reason"],
+            escape(row["reason"]),
         )
     return table

@@ -8,6 +8,7 @@ import time
 import click
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -70,7 +71,7 @@ def _table(shown: list[Run]) -> Table:
             render.state(run.state),
             render.moment(run.started_at),
             took,
-            run.requested_by,
+            escape(run.requested_by),
         )
     return table
 
@@ -105,7 +106,7 @@ def show(run_id: str, as_json: bool) -> int:
     console.print(Group(_steps(found, shown), *_waiting(found, [shown])))
     if shown.error is not None:
         console.print(
-            f"\n[red]Error:[/] {shown.error['message']}\n[yellow]Hint:[/]  {shown.error.get('hint', '')}"
+            f"\n[red]Error:[/] {escape(shown.error['message'])}\n[yellow]Hint:[/]  {escape(shown.error.get('hint', ''))}"
         )
     return 0
 
