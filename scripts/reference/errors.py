@@ -34,6 +34,12 @@ class Advice(NamedTuple):
 
 #: What is no exception: the end of a run as the ledger records it, and what the command line refuses by itself.
 RECORDED = {
+    "ClockLooksWrong": Advice(
+        "A cleanup removed nothing, as it cannot tell what is old.",
+        "A backup or a run is from the future, or the host's clock was set or is not the ledger's, by over an hour.",
+        "`date` on the hosts of the workers and of the ledger; `pgfleet list` for a backup from the future.",
+        "Set the clocks right (NTP) and start the workers again; move a backup away whose name is wrong.",
+    ),
     "Overdue": Advice(
         "The run was still open after its longest time, and was ended.",
         "No worker takes the queue of one of its steps, or a step waits for something that does not come.",

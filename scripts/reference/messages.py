@@ -23,7 +23,7 @@ GAP = "…"
 _MOST = 8
 USAGE = "UsageError"
 #: Functions that return the (message, hint) of a failure that is no exception.
-_RETURNED = {"too_large_message": "PlanTooLarge"}
+_RETURNED = {"too_large_message": "PlanTooLarge", "clock_message": "ClockLooksWrong"}
 #: Functions that yield the message of an error → its kind and hint.
 _YIELDED = {"_incomparable": ("ValidationFailed", "Drill on a server like the source's.")}
 #: What a list of problems ends as, by package.

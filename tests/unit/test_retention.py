@@ -293,7 +293,7 @@ def test_nothing_goes_when_nothing_good_is_left() -> None:
 def test_nothing_goes_while_the_clock_looks_wrong(jumped: bool) -> None:
     future = copy("2024-06-19", 4, managed=False, good=False)
     copies = [copy(OLD), NEWEST, *([] if jumped else [future])]
-    verdicts = decide(copies, NOTHING, NOW, clock_jumped=jumped)
+    verdicts = decide(copies, NOTHING, NOW, clock_trouble="it has jumped" if jumped else "")
     assert {verdict.rule for verdict in verdicts} == {"clock"}
     assert not removed(verdicts)
     assert ("jumped" if jumped else future.backup_id) in verdicts[0].reason
@@ -301,7 +301,11 @@ def test_nothing_goes_while_the_clock_looks_wrong(jumped: bool) -> None:
 
 
 def test_a_backup_of_this_very_second_is_not_from_the_future() -> None:
-    assert removed(decide([copy(OLD), copy("2024-06-19", 3)], SEED, NOW))
+    """Nor is that of a host whose clock is a little ahead."""
+    newest = copy("2024-06-19", 3)
+    assert removed(decide([copy(OLD), newest], SEED, newest.at))
+    assert removed(decide([copy(OLD), newest], SEED, newest.at - timedelta(minutes=15)))
+    assert not removed(decide([copy(OLD), newest], SEED, newest.at - timedelta(minutes=16)))
 
 
 @pytest.mark.parametrize("endless", [10**6, 10**12])
@@ -325,7 +329,7 @@ def test_mixed_lists_and_naive_times_are_refused() -> None:
 
 
 def test_no_backups_no_verdicts() -> None:
-    assert decide([], SEED, NOW, clock_jumped=True) == []
+    assert decide([], SEED, NOW, clock_trouble="it has jumped") == []
 
 
 @pytest.mark.parametrize(

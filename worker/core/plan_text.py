@@ -53,6 +53,15 @@ def too_large_message(rows: Iterable[Row], database: str, fraction: float) -> tu
     )
 
 
+def clock_message(database: str, reason: str) -> tuple[str, str]:
+    """(message, hint) for a plan that was made by a clock that looks wrong; reason: that of its verdicts."""
+    return (
+        f"{database} was not cleaned up. {reason}",
+        "Set the clocks of all hosts right (NTP) and start the workers again. If only a backup's name is wrong, "
+        "move its files elsewhere by hand.",
+    )
+
+
 def sentences(rows: Iterable[Row], *, done: bool) -> list[str]:
     """One for each destination: what was or would be reclaimed."""
     verb = "removed" if done else "to remove"

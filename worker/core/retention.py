@@ -39,6 +39,7 @@ Rule = Literal[
     "expired",
 ]
 DAYS_PER_MONTH = 30  # the seed's: 6 months are 180 days
+CLOCK_TOLERANCE = timedelta(minutes=15)  # between hosts; S3's own
 LARGE_PLAN = 3  # removing fewer than this is never a large plan
 
 
@@ -141,9 +142,9 @@ class _Scene:
 
 
 def decide(
-    copies: Sequence[Candidate], policy: Policy, now: datetime, *, clock_jumped: bool = False
+    copies: Sequence[Candidate], policy: Policy, now: datetime, *, clock_trouble: str = ""
 ) -> list[Verdict]:
-    """The verdicts, newest copy first. `now` is aware.
+    """The verdicts, newest copy first. `now` is aware; clock_trouble: why it may be wrong, if it may.
 
     Raises ValueError for a naive `now`, and for copies of several databases or destinations in one call: each
     would take the other's newest backup for its own.
@@ -155,21 +156,21 @@ def decide(
     if len({copy.backup_id for copy in copies}) < len(copies):
         raise ValueError("copies in several destinations cannot be judged together")
     ordered = sorted(copies, key=lambda copy: copy.at, reverse=True)
-    scene = _scene(ordered, policy, now.astimezone(UTC), clock_jumped)
+    scene = _scene(ordered, policy, now.astimezone(UTC), clock_trouble)
     return [_judge(copy, scene) for copy in ordered]
 
 
 def too_large(verdicts: Sequence[Verdict], max_fraction: float) -> bool:
     """Whether the plan removes so much that somebody should look first: over `max_fraction` of all backups.
 
-    verdicts: of every database and destination, not of the part that a request names. Fewer than 3 removals
-    are never too many.
+    verdicts: of every destination, or of one; not of the part that a request names. Fewer than 3 removals are
+    never too many.
     """
     removed = sum(not verdict.keep for verdict in verdicts)
     return removed >= LARGE_PLAN and removed > max_fraction * len(verdicts)
 
 
-def _scene(ordered: list[Candidate], policy: Policy, now: datetime, clock_jumped: bool) -> _Scene:
+def _scene(ordered: list[Candidate], policy: Policy, now: datetime, clock_trouble: str) -> _Scene:
     good = [copy for copy in ordered if copy.good]
     # What has a manifest is worth more than a file of unknown content: the floor counts it first.
     floor = sorted(good, key=lambda copy: not copy.managed)
@@ -177,7 +178,7 @@ def _scene(ordered: list[Candidate], policy: Policy, now: datetime, clock_jumped
     return _Scene(
         policy=policy,
         now=now,
-        alarm=_alarm(ordered, now, clock_jumped),
+        alarm=_alarm(ordered, now, clock_trouble),
         newest=_ids(good, 1),
         proven=_ids((copy for copy in good if copy.proven_at is not None), 1),
         last=_ids(good, policy.keep_last),
@@ -191,12 +192,14 @@ def _ids(copies: Iterable[Candidate], count: int) -> frozenset[str]:
     return frozenset(copy.backup_id for copy in islice(copies, count))
 
 
-def _alarm(ordered: list[Candidate], now: datetime, clock_jumped: bool) -> str:
-    if clock_jumped:
-        return "Nothing is removed while the clock looks wrong: it has jumped."
-    if ordered and ordered[0].at > now:
-        return f"Nothing is removed while the clock looks wrong: {ordered[0].backup_id} is from the future."
-    return ""
+def _alarm(ordered: list[Candidate], now: datetime, clock_trouble: str) -> str:
+    if not clock_trouble and ordered and ordered[0].at > now + CLOCK_TOLERANCE:
+        clock_trouble = f"{ordered[0].backup_id} is from the future"
+    return clock_reason(clock_trouble) if clock_trouble else ""
+
+
+def clock_reason(trouble: str) -> str:
+    return f"Nothing is removed while the clock looks wrong: {trouble}."
 
 
 def _judge(copy: Candidate, scene: _Scene) -> Verdict:

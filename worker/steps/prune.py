@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from worker.catalog import Catalog, Entry
 from worker.core import keys, plan_text
 from worker.core.cost import early_delete_note
 from worker.core.requests import CleanupRequest
-from worker.core.retention import Candidate, Verdict, decide, too_large
+from worker.core.retention import Candidate, Verdict, clock_reason, decide, too_large
 from worker.errors import ObjectMissing, PgfleetError, StorageUnavailable
+from worker.steps import clock
 from worker.steps.context import Adapters, Context, Outcome
 from worker.steps.inventory import Listed, list_all
 from worker.storage.guarded import UNTIL_RELEASED, GuardedStore
 
-_CLOCK_TOLERANCE = timedelta(hours=1)
 _THREADS = 8
 PLAN_TOO_LARGE = "PlanTooLarge"
+CLOCK_LOOKS_WRONG = "ClockLooksWrong"
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,8 @@ def plan(context: Context) -> Outcome:
     request = cast(CleanupRequest, context.request("cleanup"))
     settings, database = context.settings, context.database
     now = datetime.now(UTC)
-    jumped = clock_jumped(context, now)
-    found = survey(context.adapters, database.alias, now, clock_jumped=jumped, check=context.check)
+    trouble = clock.trouble(context, now)
+    found = survey(context.adapters, database.alias, now, clock_trouble=trouble, check=context.check)
     wanted = [copy for copy in found.copies if request.destination in (None, copy.destination)]
     failures = {
         alias: error for alias, error in found.failures.items() if request.destination in (None, alias)
@@ -75,30 +76,44 @@ def plan(context: Context) -> Outcome:
         for alias in settings.destinations
         if alias not in found.failures and request.destination in (None, alias)
     ]
-    alarm = jumped or any(copy.verdict.rule == "clock" for copy in found.copies)
     result: dict[str, Any] = {
         "plan": rows,
         "failures": {alias: [error.message, error.hint] for alias, error in failures.items()},
         "destinations": reached,
-        "sweeping": [] if alarm else reached,
-        "locking": [] if alarm else [alias for alias in reached if settings.destinations[alias].object_lock],
+        "sweeping": reached,
+        "locking": [alias for alias in reached if settings.destinations[alias].object_lock],
     }
     if request.dry_run:
         return _dry_run(result)
     every = [copy.verdict for copy in found.copies]
-    if too_large(every, settings.cleanup_max_fraction) and not request.force:
-        message, hint = plan_text.too_large_message(
-            (copy.row for copy in found.copies), database.alias, settings.cleanup_max_fraction
+    alarms = [clock_reason(trouble)] if trouble else [one.reason for one in every if one.rule == "clock"]
+    if alarms:
+        told = plan_text.clock_message(database.alias, alarms[0])
+        return _stopped(context, result, CLOCK_LOOKS_WRONG, told)
+    if not request.force and (large := _too_large(found, settings.cleanup_max_fraction)):
+        where, copies = large
+        told = plan_text.too_large_message(
+            [copy.row for copy in copies], database.alias + where, settings.cleanup_max_fraction
         )
-        error = {
-            "type": PLAN_TOO_LARGE,
-            "message": message,
-            "hint": hint,
-            "exit_code": 1,
-            "step": context.step.name,
-        }
-        return Outcome(result, end="failed", run_result={"destinations": plan_text.totals(rows)}, error=error)
+        return _stopped(context, result, PLAN_TOO_LARGE, told)
     return Outcome(result | {"goes_on": True}, _removals(found, wanted, database.retention.minimum))
+
+
+def _too_large(found: Survey, fraction: float) -> tuple[str, list[Judged]] | None:
+    """What of the plan is too large: all of it, or that in one destination, which others must not make up for."""
+    groups = {"": found.copies}
+    for copy in found.copies:
+        groups.setdefault(f" in {copy.destination}", []).append(copy)
+    large = (group for group in groups.items() if too_large([one.verdict for one in group[1]], fraction))
+    return next(large, None)
+
+
+def _stopped(context: Context, result: dict[str, Any], kind: str, told: tuple[str, str]) -> Outcome:
+    """The end of a run that removes nothing until somebody has looked."""
+    message, hint = told
+    error = {"type": kind, "message": message, "hint": hint, "exit_code": 1, "step": context.step.name}
+    sums = {"destinations": plan_text.totals(result["plan"])}
+    return Outcome(result, end="failed", run_result=sums, error=error)
 
 
 def _dry_run(result: dict[str, Any]) -> Outcome:
@@ -126,25 +141,12 @@ def _removals(found: Survey, wanted: Sequence[Judged], minimum: int) -> Iterator
             }
 
 
-def clock_jumped(context: Context, now: datetime) -> bool:
-    """Whether this host's clock disagrees with the ledger's, or something happened in the future.
-
-    A bucket needs no check: S3 refuses requests whose time is off by more than 15 minutes.
-    """
-    step = context.step
-    ledgers = (step.lease_until or now.timestamp()) - context.claim.lease_seconds  # when it was claimed
-    if abs(now.timestamp() - ledgers) > _CLOCK_TOLERANCE.total_seconds():
-        return True
-    last = context.ledger.runs(limit=1)
-    return bool(last) and last[0].created_at > now.timestamp() + _CLOCK_TOLERANCE.total_seconds()
-
-
 def survey(
     adapters: Adapters,
     database: str,
     now: datetime,
     *,
-    clock_jumped: bool = False,
+    clock_trouble: str = "",
     check: Callable[[], None] = lambda: None,
     known: tuple[list[Listed], Mapping[str, PgfleetError]] | None = None,
 ) -> Survey:
@@ -169,7 +171,7 @@ def survey(
             if item.backup_id in entries and _counts(entries[item.backup_id])
         ]
         check()
-        verdicts = decide(candidates, configured.retention, now, clock_jumped=clock_jumped)
+        verdicts = decide(candidates, configured.retention, now, clock_trouble=clock_trouble)
         try:
             locks = _locks(
                 adapters, destination, [entries[v.candidate.backup_id] for v in verdicts if not v.keep]
@@ -180,7 +182,7 @@ def survey(
         candidates = [
             replace(candidate, locked_until=locks.get(candidate.backup_id)) for candidate in candidates
         ]
-        for verdict in decide(candidates, configured.retention, now, clock_jumped=clock_jumped):
+        for verdict in decide(candidates, configured.retention, now, clock_trouble=clock_trouble):
             entry = entries[verdict.candidate.backup_id]
             copies.append(Judged(destination, entry, _explained(verdict, unseen), _cost(entry, now)))
     return Survey(copies, failures)
