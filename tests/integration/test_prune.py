@@ -32,9 +32,10 @@ from worker import here as worker_here
 from worker.catalog import Catalog
 from worker.errors import StorageUnavailable
 from worker.ledger.model import NewRun, NewStep
+from worker.steps import clock
 from worker.steps.context import Context
 from worker.steps.hold import hold, release
-from worker.steps.prune import clock_jumped, survey
+from worker.steps.prune import survey
 from worker.steps.upload import open_upload
 from worker.storage import ObjectStore
 
@@ -159,6 +160,20 @@ def test_a_large_plan_stops(one: Scene) -> None:
     assert backups_in(store) == {id_of(days_ago(days[0]))}, "the newest always stays"
 
 
+def test_a_plan_that_is_large_in_one_destination_stops(tmp_path: Path) -> None:
+    """However many backups the other one keeps."""
+    two = scene(tmp_path, aliases=("near", "archive"))
+    for age in range(1, 8):
+        add_backup(two.store("archive"), id_of(days_ago(age)))
+    for age in [age for age in range(200, 230) if days_ago(age).day != 1][:4]:
+        put(two.store("near"), f"{id_of(days_ago(age))}.dump.gpg", b"by the scripts")
+    add_backup(two.store("near"), id_of(days_ago(1)))
+    run = two.run()
+    assert (run.state, run.error["type"]) == ("failed", "PlanTooLarge")
+    assert "goimg in near would remove 4 of its 5 copies" in run.error["message"]
+    assert len(list(two.store("near").list(f"{id_of(days_ago(1))[:5]}"))) == 7
+
+
 def test_what_is_never_removed(one: Scene) -> None:
     store, (alias,) = store_of(one), one.adapters.settings.destinations
     old = [
@@ -215,9 +230,25 @@ def test_a_clock_that_disagrees_with_the_ledgers_stops_everything(tmp_path: Path
     claim = one.adapters.ledger.claim(run.id, step.id, owner="me")
     assert claim is not None
     context, now = Context(one.adapters, claim), datetime.now(UTC)
-    assert not clock_jumped(context, now)
-    assert clock_jumped(context, now + timedelta(hours=2))
-    assert clock_jumped(context, now - timedelta(hours=2))
+    assert clock.trouble(context, now) == ""
+    assert "this host's is 2 h" in clock.trouble(context, now + timedelta(hours=2))
+    assert "behind the ledger's" in clock.trouble(context, now - timedelta(hours=2))
+
+
+def test_a_clock_that_was_set_while_the_worker_ran_stops_everything(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the ledger is on the same host it has the same clock."""
+    one = scene(tmp_path)
+    fill(one.store("near"), range(20, 24))
+    monkeypatch.setattr(clock, "_AT_START", clock._AT_START - 10 * 86_400)
+    run = one.run(force=True)
+    assert (run.state, run.error["type"], run.error["exit_code"]) == ("failed", "ClockLooksWrong", 1)
+    assert "it was set forward by 10 d" in run.error["message"]
+    assert len(backups_in(one.store("near"))) == 4
+    monkeypatch.undo()
+    assert one.run(force=True).state == "succeeded"
+    assert len(backups_in(one.store("near"))) < 4
 
 
 def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
@@ -227,8 +258,10 @@ def test_nothing_goes_while_the_clock_looks_wrong(one: Scene) -> None:
     half = id_of(days_ago(50), 5)
     put(store, f"{half}.globals.sql.gpg", b"half")
     all_is_old(one)
-    plan = one.plan(one.run(force=True))
-    assert {rule for _, rule in plan.values()} == {"clock"}
+    run = one.run(force=True)
+    assert (run.state, run.error["type"]) == ("failed", "ClockLooksWrong"), "somebody is told"
+    assert run.error["message"].endswith(f"the clock looks wrong: {id_of(days_ago(-3))} is from the future.")
+    assert {rule for _, rule in one.plan(run).values()} == {"clock"}
     assert len(backups_in(store)) == 15
     assert f"{half}.globals.sql.gpg" in {info.key for info in store.list()}, "nor is anything swept"
 

@@ -137,7 +137,8 @@ def _say_manifest(console: Console, manifest: Manifest) -> None:
     facts.add_row("snapshot", f"{render.moment(manifest.snapshot_at)} UTC")
     facts.add_row("dumped with", escape(f"{manifest.client}, compression {manifest.compression}"))
     facts.add_row(
-        "encrypted to", escape(", ".join(manifest.recipients)) or "[bold red]nobody: this backup is not encrypted[/]"
+        "encrypted to",
+        escape(", ".join(manifest.recipients)) or "[bold red]nobody: this backup is not encrypted[/]",
     )
     facts.add_row(
         "contains",

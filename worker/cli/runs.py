@@ -105,9 +105,8 @@ def show(run_id: str, as_json: bool) -> int:
     console.print(f"backup: {shown.backup_id or 'not named yet'}\n")
     console.print(Group(_steps(found, shown), *_waiting(found, [shown])))
     if shown.error is not None:
-        console.print(
-            f"\n[red]Error:[/] {escape(shown.error['message'])}\n[yellow]Hint:[/]  {escape(shown.error.get('hint', ''))}"
-        )
+        message, hint = escape(shown.error["message"]), escape(shown.error.get("hint", ""))
+        console.print(f"\n[red]Error:[/] {message}\n[yellow]Hint:[/]  {hint}")
     return 0
 
 
