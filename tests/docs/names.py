@@ -39,6 +39,7 @@ _ERROR = re.compile(
 _TASK = re.compile(
     r"(?<![\w./-])(?P<kind>backup|restore|drill|cleanup|verify|scrub|copy|audit|report|digest)\.(?P<step>[a-z_]+)\b(?![./-])"
 )
+_INSTALL = re.compile(r"\bpip install\b(?P<what>[^\n`|&;]*)")
 _SUFFIXES = frozenset(
     {"env", "asc", "md", "toml", "service", "timer", "json", "sql", "gpg", "sh", "py", "html", "sock"}
 )
@@ -71,6 +72,10 @@ def unknown(text: str) -> Iterator[str]:
     yield from (
         f"exit code {found['code']}" for found in _CODE.finditer(text) if int(found["code"]) not in MEANINGS
     )
+    for found in _INSTALL.finditer(text):  # pgfleet is on no index: whose package would that be?
+        words = found["what"].split()
+        if "--no-index" not in words and any(re.fullmatch(r"'?pgfleet(\[.*)?", word) for word in words):
+            yield found[0].strip()
     for code in _code(text):
         yield from _calls(code)
         yield from (name for name in _ERROR.findall(code) if name not in {*ERRORS, *RECORDED, *alerts()})

@@ -89,6 +89,10 @@ def test_what_is_not_mentioned_is_found() -> None:
         ("`AccessDenied`, `AccessFailed`, `BackupFailed`", ["AccessFailed"]),
         ("`backup.dump`, `backup.dumpp`, `backup.env`, `backup.failed`", ["backup.dumpp"]),
         ("ends with exit code 3, or exit code 9", ["exit code 9"]),
+        ("`pip install -c constraints.txt .`, `pip install dist/pgfleet-1-py3-none-any.whl`", []),
+        ("`pip install --no-index --find-links wheels pgfleet`", []),
+        ("`x/bin/pip install pgfleet && x/bin/pgfleet`", ["pip install pgfleet"]),
+        ("`pip install 'pgfleet[local]'.`", ["pip install 'pgfleet[local]'."]),
     ],
 )
 def test_what_counts_as_unknown(text: str, wrong: list[str]) -> None:

@@ -103,7 +103,8 @@ def _own_programs() -> Path:
     if any(programs.is_relative_to(hidden) for hidden in _HIDDEN):
         raise ConfigError(
             f"pgfleet is installed in {programs}, which the services are not allowed to see.",
-            "Install it elsewhere: python3 -m venv /opt/pgfleet && /opt/pgfleet/bin/pip install pgfleet",
+            "Install it elsewhere, in a checkout: "
+            "python3 -m venv /opt/pgfleet && /opt/pgfleet/bin/pip install -c constraints.txt .",
         )
     return programs
 

