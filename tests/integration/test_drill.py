@@ -33,6 +33,7 @@ from worker.cli import cli
 from worker.core.compare import Comparison
 from worker.ledger.model import NewRun
 from worker.local.postgres import Postgres
+from worker.postgres import inspect
 from worker.steps import drill_fingerprint
 from worker.submit import insert
 
@@ -254,6 +255,36 @@ def test_written_to_during_the_backup(scene: Scene, root: Callable[[], Path]) ->
     assert run.state == "proven", (run.error, run.result["differences"])
 
 
+LOGIN = """
+CREATE TABLE logins (who text);
+CREATE FUNCTION on_login() RETURNS event_trigger LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO public.logins VALUES (session_user);
+    IF current_database() ~ '_drill_|_back' THEN RAISE 'nobody may in'; END IF;
+END $$;
+CREATE EVENT TRIGGER logged ON login EXECUTE FUNCTION on_login();
+ALTER EVENT TRIGGER logged ENABLE ALWAYS;
+CREATE TABLE filled AS SELECT generate_series(1, 9) AS a;
+"""
+
+
+@pytest.mark.parametrize("into", ["drill", "restore"])
+def test_what_a_database_does_at_login(into: str, pg: Postgres, root: Callable[[], Path]) -> None:
+    """The example of PostgreSQL's manual writes a row at each login: ours must not be among what is compared."""
+    name = f"logged_{secrets.token_hex(3)}"
+    pg.createdb(name)
+    with pg.connect(name) as connection:
+        connection.execute(LOGIN)
+    own = DrillScene(root(), pg, pg, name)
+    backup, asked = own.backup(), own.adapters(**ON_A_SERVER)
+    request = {"backup": backup, "as_name": f"{name}_back", "jobs": 2}
+    run = drill(own, asked) if into == "drill" else own.work(asked, "restore", request)
+    pg.dropdb(name)
+    if into == "restore":
+        pg.dropdb(f"{name}_back")
+    assert run.error is None
+
+
 def test_what_was_left_out_is_not_missed(scene: Scene, root: Callable[[], Path]) -> None:
     with scene.source.connect(scene.database) as connection:
         connection.execute("CREATE SCHEMA scratch CREATE TABLE notes (a int)")
@@ -324,6 +355,20 @@ def test_no_fingerprint(scene: Scene, root: Callable[[], Path]) -> None:
     (record,) = evidence(own, backup)
     assert (record["verdict"], record["ok"]) == ("could_not_run", False)
     assert "came to no verdict" in Path(run.result["report"]).read_text()
+
+
+def test_a_fingerprint_that_could_not_be_taken(
+    scene: Scene, root: Callable[[], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The backup is good without it, and says why; the drill does too."""
+    own = of(scene, root)
+    monkeypatch.setattr(inspect, "header", lambda connection, *_: connection.execute("SELECT 1 / 0"))
+    backup = own.backup()
+    assert "fingerprint" in {gap.what for gap in catalog(own).manifest(backup).missing}
+    run = drill(own)
+    assert (run.state, run.error and run.error["exit_code"]) == ("could_not_run", 7)
+    assert run.error is not None
+    assert "division by zero" in run.error["message"]
 
 
 def test_a_damaged_copy(scene: Scene, root: Callable[[], Path], backup: str) -> None:

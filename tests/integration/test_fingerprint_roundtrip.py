@@ -198,6 +198,7 @@ def test_a_restore_under_other_settings(scratch: MakeScratch, tmp_path: Path) ->
                 "TimeZone": "'Asia/Kathmandu'", "DateStyle": "'SQL, DMY'", "IntervalStyle": "'iso_8601'", "jit": "on",
                 "extra_float_digits": "0", "bytea_output": "'escape'", "search_path": "fp, public, pg_catalog",
                 "quote_all_identifiers": "on", "client_encoding": "'LATIN1'", "xmlbinary": "'hex'",
+                "standard_conforming_strings": "off",
                 "statement_timeout": "200", "max_parallel_workers_per_gather": "4", "row_security": "on",
             }.items()
         )

@@ -101,6 +101,11 @@ def session_settings(jobs: int, shared_buffers: int, work_mem: int) -> dict[str,
     }
 
 
+def no_event_triggers(server: Version, superuser: bool) -> dict[str, str]:
+    """Settings of a session in a restored database. Since 17 one may fire at login: it writes a row, or refuses."""
+    return {"event_triggers": "off"} if superuser and server[0] >= 17 else {}
+
+
 def pgoptions(settings: Mapping[str, str]) -> str:
     """For PGOPTIONS: a space or backslash in a value is escaped by a backslash."""
     escaped = {name: value.replace("\\", "\\\\").replace(" ", "\\ ") for name, value in settings.items()}

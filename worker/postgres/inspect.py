@@ -42,9 +42,11 @@ _PRINTING = {
     "lc_monetary": "C",
     "quote_all_identifiers": "off",
 }
-#: How the work is done: never hide rows, never be cut off, one process for one connection. Only a materialised view
-#: can keep it waiting, while it is refreshed, as it does pg_dump: LOCK TABLE does not take those beforehand.
+#: How the work is done: our SQL means what it says, never hide rows, never be cut off, one process for one
+#: connection. Only a materialised view can keep it waiting, while it is refreshed, as it does pg_dump: LOCK TABLE
+#: does not take those beforehand.
 _WORKING = {
+    "standard_conforming_strings": "on",
     "row_security": "off",
     "statement_timeout": "0",
     "lock_timeout": "0",

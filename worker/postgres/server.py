@@ -39,8 +39,10 @@ class ServerFacts:
         return from_number(self.server.version_num)
 
 
-def connect(server: Address, dbname: str, *, application_name: str, autocommit: bool = True) -> Connection:
-    """A connection for one thread's work; close it.
+def connect(
+    server: Address, dbname: str, *, application_name: str, autocommit: bool = True, options: str = ""
+) -> Connection:
+    """A connection for one thread's work; close it. options: the server's, as in PGOPTIONS; a pooler refuses them.
 
     Raises DatabaseUnavailable where another attempt may succeed, ConfigError where the settings must change.
     """
@@ -58,6 +60,7 @@ def connect(server: Address, dbname: str, *, application_name: str, autocommit: 
             tcp_user_timeout=_TCP_USER_TIMEOUT,
             application_name=application_name,
             client_encoding="UTF8",
+            options=options or None,
             autocommit=autocommit,
             prepare_threshold=None,  # a pooler in between may change the server's session
         )

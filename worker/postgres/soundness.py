@@ -23,6 +23,7 @@ _UNHINDERED = {
     "idle_session_timeout": "0",
     "transaction_timeout": "0",
     "default_transaction_read_only": "off",
+    "standard_conforming_strings": "on",
 }
 
 

@@ -13,6 +13,7 @@ from psycopg.rows import class_row
 from psycopg.sql import SQL, Identifier
 
 from worker.config.model import Target
+from worker.core.restore_plan import no_event_triggers, pgoptions
 from worker.core.versions import Version, from_number
 from worker.errors import Busy, DatabaseUnavailable, DumpFailed, PgfleetError, RestoreFailed
 from worker.postgres.queries import query
@@ -107,12 +108,24 @@ def session(target: Target, dbname: str) -> Iterator[Connection]:
     """A connection that no setting of server, role or database cuts short or makes read-only."""
     with (
         restoring(target, dbname),
-        closing(connect(target, dbname, application_name=APPLICATION)) as connection,
+        closing(enter(target, dbname, application_name=APPLICATION)) as connection,
     ):
         connection.execute(query("session"))
         connection.execute("SET default_transaction_read_only = off")
         connection.execute("SET synchronous_commit = on")
         yield connection
+
+
+def enter(target: Target, dbname: str, *, application_name: str) -> Connection:
+    """A connection that fires no trigger of the database's own at login (17): such a one may write a row into what
+    is compared, or refuse us. Only a superuser can have restored one, and may switch it off.
+    """
+    if dbname == target.maintenance_db:
+        return connect(target, dbname, application_name=application_name)
+    with closing(connect(target, target.maintenance_db, application_name=application_name)) as asked:
+        known = from_number(asked.info.server_version)
+        options = pgoptions(no_event_triggers(known, asked.info.parameter_status("is_superuser") == "on"))
+    return connect(target, dbname, application_name=application_name, options=options)
 
 
 def facts(connection: Connection) -> TargetFacts:

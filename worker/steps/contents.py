@@ -78,7 +78,8 @@ class _Reader:
         taken = None
         if self._mode != "off":
             try:
-                taken = self._fingerprint()
+                with self._first.transaction():  # what fails in it must not spoil the rest of the reading
+                    taken = self._fingerprint()
             except psycopg.OperationalError:  # the connection is lost, or the query was cancelled
                 raise
             except psycopg.Error as error:

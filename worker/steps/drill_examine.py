@@ -7,8 +7,7 @@ from contextlib import closing
 from worker.core.backup import parse_id
 from worker.core.drill import Check
 from worker.postgres import questions, soundness
-from worker.postgres.server import connect
-from worker.postgres.targets import restoring
+from worker.postgres.targets import enter, restoring
 from worker.steps.context import Context, Outcome
 from worker.steps.drill_server import drill_target
 
@@ -18,7 +17,7 @@ def examine(context: Context) -> Outcome:
     target, name = drill_target(context)
     with (
         restoring(target, name),
-        closing(connect(target, name, application_name=f"pgfleet drill {context.run.id}")) as connection,
+        closing(enter(target, name, application_name=f"pgfleet drill {context.run.id}")) as connection,
     ):
         soundness.unhindered(connection)
         keys = soundness.foreign_keys(connection, context.check)

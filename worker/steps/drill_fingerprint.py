@@ -15,9 +15,9 @@ from worker.errors import ValidationFailed
 from worker.postgres.control import change_one_row, pick
 from worker.postgres.inspect import CHUNK_PAGES, finish, header, pin
 from worker.postgres.inspect_tables import Chunk, Plan, plan, read_chunk
-from worker.postgres.server import Connection, connect
+from worker.postgres.server import Connection
 from worker.postgres.soundness import unhindered, without_triggers
-from worker.postgres.targets import restoring
+from worker.postgres.targets import enter, restoring
 from worker.steps.context import Context, Outcome
 from worker.steps.drill_server import drill_target
 from worker.steps.restore_check import archives
@@ -34,7 +34,7 @@ def expected_fingerprint(context: Context) -> Fingerprint:
 def _connect(context: Context) -> Connection:
     target, name = drill_target(context)
     with restoring(target, name):
-        connection = connect(target, name, application_name=f"pgfleet drill {context.run.id}")
+        connection = enter(target, name, application_name=f"pgfleet drill {context.run.id}")
         unhindered(connection)
         return connection
 

@@ -61,9 +61,13 @@ def provision(context: Context) -> Outcome:
     """
     manifest = manifest_of(context.run_dir)
     if manifest is None or not archives(context, "fingerprint"):
+        gaps = manifest.missing if manifest else ()
+        why = next((f": {gap.why.rstrip('.')}" for gap in gaps if gap.what == "fingerprint"), "")
         raise ValidationFailed(
-            f"{context.run.backup_id} was stored without a fingerprint, so there is nothing to compare it with.",
-            "Set FINGERPRINT=full for the database, and drill the next backup.",
+            f"{context.run.backup_id} was stored without a fingerprint, so there is nothing to compare it with{why}.",
+            "See that the next one is taken, and drill that."
+            if why
+            else "Set FINGERPRINT=full for the database, and drill the next backup.",
         )
     toc = read_toc(newest_tools(context), main_archive(context))
     target, major = _server(context, toc, manifest)

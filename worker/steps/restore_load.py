@@ -15,7 +15,7 @@ from psycopg.sql import SQL, Identifier, Literal
 
 from worker.config.model import Target
 from worker.core.backup import Manifest
-from worker.core.restore_plan import jobs_each, phases, session_settings
+from worker.core.restore_plan import jobs_each, no_event_triggers, phases, session_settings
 from worker.core.statements import identifier, renamed
 from worker.core.toc import Toc
 from worker.errors import RestoreFailed
@@ -57,7 +57,8 @@ def load_archives(context: Context) -> Outcome:
         target,
         plan["load"],
         tools,
-        settings=session_settings(jobs, facts.shared_buffers, facts.maintenance_work_mem),
+        settings=session_settings(jobs, facts.shared_buffers, facts.maintenance_work_mem)
+        | no_event_triggers(facts.version, facts.superuser),
         flags=[*plan["flags"], *(("--single-transaction",) if plan["mode"] == "in_place" else ())],
     )
     lists = _lists(context, tools, toc, superuser=facts.superuser)

@@ -1,5 +1,6 @@
 -- Settings of every connection that reads a snapshot: nothing times out, nothing is filtered,
--- and values read as text look alike on every server. No parameters.
+-- values read as text look alike on every server, and literals mean what they say. No parameters.
+SET standard_conforming_strings = on;
 SET search_path = '';
 SET row_security = off;
 SET statement_timeout = 0;
