@@ -53,6 +53,12 @@ def of(found: Told, name: str, *labels: str) -> float | None:
     return found.get((name, labels))
 
 
+def moment_of(here: Adapters, backup: str) -> float:
+    entry = here.catalog("near").entry(backup)
+    assert entry is not None
+    return entry.at.timestamp()
+
+
 def test_what_is_stored(here: Adapters) -> None:
     scene.back_up(here, 30)
     newest = scene.back_up(here, 5)
@@ -123,6 +129,8 @@ def test_what_drills_say(here: Adapters) -> None:
     assert proven
     assert of(found, "pgfleet_last_proven_timestamp_seconds", *FAR) == 0
     assert of(found, "pgfleet_copies_refuted", *NEAR) == 1
+    assert of(found, "postgres_backup_count", *NEAR) == 1, "what differs cannot be counted on"
+    assert of(found, "postgres_backup_last_success_timestamp", *NEAR) == moment_of(here, older)
     assert of(found, "pgfleet_rto_seconds", *NEAR) == 900
     assert of(found, "pgfleet_rto_seconds", *FAR) is None
     assert of(found, "pgfleet_rto_target_seconds", "goimg") == 1800

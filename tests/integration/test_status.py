@@ -10,6 +10,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,10 @@ from tests.integration import monitoring_scene as scene
 from tests.services import wait_until
 from worker import reconcile
 from worker.ledger.model import WorkerInfo
+from worker.metrics.collector import samples
+from worker.metrics.holdings import Holdings
 from worker.metrics.readings import Readings
-from worker.status import CRITICAL, OK, UNKNOWN, WARNING, Status, status
+from worker.status import CRITICAL, OK, UNKNOWN, WARNING, Status, headline, status, verdict
 from worker.steps.context import Adapters
 
 
@@ -108,6 +111,64 @@ def test_damaged_missing_refuted(here: Adapters) -> None:
     assert f"A drill refuted {third} in near" in told(found)
     assert f"far lacks {second} of goimg" in told(found)
     assert [problem.severity for problem in found.problems] == ["critical", "critical", "warning"]
+
+
+def test_what_a_drill_has_refuted_is_not_what_one_restores(here: Adapters) -> None:
+    """The other copy has the same bytes, and restores to the same."""
+    good, bad = scene.back_up(here, 28), scene.back_up(here, 5)
+    scene.drill(here, bad, "near", "refuted")
+    (one,) = look(here).databases
+    assert (one.restorable, one.backup_id, one.backups) == (True, good, 1)
+    assert one.copies == {"near": "verified", "far": "verified"}
+    scene.drill(here, good, "far", "refuted")
+    found = look(here)
+    assert (found.databases[0].restorable, found.exit_code) == (False, CRITICAL)
+    assert "Every backup of goimg is damaged, incomplete, or refuted by a drill." in told(found)
+    scene.drill(here, bad, "far")
+    (one,) = look(here).databases
+    assert (one.restorable, one.backup_id, one.copies) == (True, bad, {"near": "refuted", "far": "proven"})
+
+
+def test_only_to_an_old_state(here: Adapters) -> None:
+    scene.drill(here, scene.back_up(here, 29), "near")
+    (one,) = look(here).databases
+    assert (one.overdue, verdict(one)) == (False, "can be restored now")
+    (one,) = look(here, hours=2).databases
+    assert (one.overdue, verdict(one)) == (True, "can be restored, but only to an old state")
+    assert headline(look(here, hours=2)) == "goimg can be restored, but only to an old state."
+
+
+def test_a_disk_that_hangs_is_not_told_as_it_was_before(here: Adapters) -> None:
+    """No error is raised then, and the last answer gets older and older."""
+    scene.back_up(here, 5)
+    hangs, answers = threading.Event(), threading.Event()
+    readings = Readings(here.settings, max_age=60)
+    readings.read(30)
+    slow = readings.destinations
+    held = slow.value
+    assert held is not None
+
+    def stuck() -> Holdings:
+        hangs.set()
+        answers.wait(30)
+        return held
+
+    slow._read, slow._due = stuck, 0.0
+    readings.read(0)
+    assert hangs.wait(30)
+    assert status(readings).databases[0].restorable is True, "it may just be slow"
+    slow._began -= 119
+    readings.read(0)
+    assert status(readings).databases[0].restorable is True
+    slow._began -= 2
+    readings.read(0)
+    found = status(readings)
+    assert (found.databases[0].restorable, found.exit_code) == (None, UNKNOWN)
+    assert "No answer about the destinations for 2 min" in told(found)
+    assert ("pgfleet_up", ("destinations", ""), 0) in list(samples(readings))
+    answers.set()
+    assert wait_until(lambda: slow.value is held, 30)
+    assert status(readings).databases[0].restorable is True
 
 
 def test_never_proven_or_long_ago(here: Adapters) -> None:

@@ -25,7 +25,7 @@ from worker.ledger.outcomes import RunEnd
 from worker.metrics.readings import Readings
 from worker.steps.context import Adapters
 from worker.storage.directory import DirectoryStore
-from worker.web import views
+from worker.web import templating, views
 from worker.web.server import Server
 from worker.web.templating import policy, script, style
 
@@ -109,6 +109,50 @@ def test_it_answers_what_the_person_on_duty_asks(here: Adapters, serve: Serve) -
         assert words in shown
     assert re.search(r"[12] of the last 30 days have a backup", shown)
     assert shown.index("can be restored now") < shown.index("What to look at") < shown.index("/run/")
+
+
+def test_it_does_not_say_that_all_is_well_when_it_is_not(here: Adapters, serve: Serve) -> None:
+    """A green mark beside a backup that a drill refuted, or of last month, is what one acts upon at night."""
+    old, refuted = scene.back_up(here, 24 * 40), scene.back_up(here, 5)
+    scene.drill(here, refuted, "near", "refuted")
+    port = serve()
+    for path in ("/", "/database/goimg"):
+        shown = ask(port, path).text
+        assert "goimg can be restored, but only to an old state." in shown
+        assert "can be restored now" not in shown
+        assert f"/backup/{old}" in shown
+        assert '<div class="mark bad">' in shown
+        assert '<b class="bad">' in shown, "how old it is"
+    assert 'class="card db bad"' in ask(port).text
+
+
+def test_what_is_not_known_is_not_told_as_nothing(here: Adapters, serve: Serve) -> None:
+    scene.back_up(here, 5)
+    scene.lose(here, "near")
+    shown = ask(serve()).text
+    assert "1 backup, 68 B at least" in shown
+    assert "no answer from near" in shown
+    scene.lose(here, "far")
+    shown = ask(serve()).text
+    assert "what there is, is not known" in shown
+    assert "near and far do not answer" in shown
+    assert "0 backups" not in shown
+
+
+def test_commands_are_copied_whole(here: Adapters, serve: Serve) -> None:
+    shown = ask(serve()).text
+    assert '<code class="cmd">pgfleet backup goimg</code>' in shown
+    said = templating.environment().globals["command"]("pgfleet run show <i> --json")
+    assert said == '<code class="cmd">pgfleet run show &lt;i&gt; <span>--json</span></code>'
+    hint = templating.environment().filters["prose"]("`--here` works <b>without</b>.")
+    assert hint == "<code>--here</code> works &lt;b&gt;without&lt;/b&gt;."
+
+
+def test_it_listens_on_ipv6(here: Adapters) -> None:
+    with Server("::1", 0, Readings(here.settings, max_age=60), None) as server:
+        assert server.address_family == socket.AF_INET6
+        with pytest.raises(ConfigError, match="cannot be served on ::1"):
+            Server("::1", server.server_port, Readings(here.settings, max_age=60), None)
 
 
 def test_every_page_is_well_formed_and_needs_nothing_from_outside(here: Adapters, serve: Serve) -> None:

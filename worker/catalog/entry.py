@@ -42,6 +42,13 @@ class Entry:
     refuted_at: datetime | None = None  # by the newest drill that came to a verdict
     scrubbed: float = 0.0  # the share of its bytes that was read back lately, as of the newest record
 
+    @property
+    def told(self) -> str:
+        """Its state as people are told it: what a drill has found says more than that all bytes are there."""
+        if self.refuted_at is not None and self.state != "damaged":
+            return "refuted"
+        return "proven" if self.proven_at is not None and self.state == "verified" else self.state
+
 
 @dataclass
 class Files:

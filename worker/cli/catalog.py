@@ -56,7 +56,8 @@ def _table(listed: list[Listed]) -> Table:
                 backup.backup_id if first else "",
                 entry.type if first else "",
                 alias,
-                render.state(entry.state) + (" [blue]held[/]" if entry.held else ""),
+                render.state("refuted" if entry.told == "refuted" else entry.state)
+                + (" [blue]held[/]" if entry.held else ""),
                 render.age(entry.verified_at),
                 f"{int(entry.scrubbed * 100)}%" if entry.manifest is not None else "-",
                 render.age(entry.proven_at),
@@ -86,6 +87,7 @@ def _copy(alias: str, entry: Entry) -> dict[str, Any]:
         "scrubbed_at": entry.scrubbed_at.isoformat() if entry.scrubbed_at else None,
         "verified_at": entry.verified_at.isoformat() if entry.verified_at else None,
         "proven_at": entry.proven_at.isoformat() if entry.proven_at else None,
+        "refuted_at": entry.refuted_at.isoformat() if entry.refuted_at else None,
     }
 
 

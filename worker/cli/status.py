@@ -23,7 +23,7 @@ from worker.core import human
 from worker.errors import ConfigError
 from worker.ledger.model import Run
 from worker.metrics.readings import Readings
-from worker.status import CRITICAL, OK, UNKNOWN, WARNING, OfDatabase, Status, headline, status
+from worker.status import CRITICAL, OK, UNKNOWN, WARNING, OfDatabase, Status, headline, status, verdict
 from worker.status.problems import Problem
 from worker.web import flow
 
@@ -39,12 +39,12 @@ _VERDICTS = {
     CRITICAL: Text("● critical", "bold red"),
     UNKNOWN: Text("● unknown", "bold magenta"),
 }
-_RESTORABLE = {
-    True: ("✓", "can be restored now", "bold green"),
-    False: ("✗", "cannot be restored", "bold red"),
-    None: ("?", "nobody knows: a destination does not answer, and no other has a backup", "bold magenta"),
+_RESTORABLE = {True: ("✓", "bold green"), False: ("✗", "bold red"), None: ("?", "bold magenta")}
+_COPY_STYLES = {
+    "proven": "bold green",
+    "verified": "green",
+    **dict.fromkeys(("damaged", "refuted", "down"), "bold red"),
 }
-_COPY_STYLES = {"proven": "bold green", "verified": "green", "damaged": "bold red", "down": "bold red"}
 
 
 @click.command("status")
@@ -121,6 +121,7 @@ def _database_json(one: OfDatabase, now: datetime) -> dict[str, Any]:
         "backup_id": one.backup_id,
         "taken_at": _iso(one.at),
         "age_seconds": round((now - one.at).total_seconds()) if one.at else None,
+        "overdue": one.overdue,
         "bytes": one.size,
         "copies": dict(one.copies),
         "restore_seconds": round(one.restore_seconds, 1) if one.restore_seconds is not None else None,
@@ -172,20 +173,31 @@ def _picture(found: Status) -> RenderableType:
 
 
 def _block(one: OfDatabase, now: datetime) -> Iterator[RenderableType]:
-    mark, words, style = _RESTORABLE[one.restorable]
-    yield Text.assemble((f"{mark} {one.database}", style), f" {words}")
+    mark, style = _mark(one)
+    why = (
+        ": a destination does not answer, and no other has a backup"
+        if one.restorable is None and one.down
+        else ""
+    )
+    yield Text.assemble((f"{mark} {one.database}", style), f" {verdict(one)}{why}")
     table = Table.grid(padding=(0, 2))
     table.add_column(no_wrap=True, style="dim", width=9)
     table.add_column(overflow="fold")
     if one.restorable:
-        taken = f"{one.backup_id}, {human.size(one.size)}, taken {render.age(one.at, now)}{_next(one, now)}"
-        table.add_row("  from", taken)
+        taken = (f"taken {render.age(one.at, now)}", "red" if one.overdue else "")
+        table.add_row(
+            "  from", Text.assemble(f"{one.backup_id}, {human.size(one.size)}, ", taken, _next(one, now))
+        )
         table.add_row("  takes", _takes(one))
         table.add_row("  proven", _proven(one, now))
-    if one.restorable or "down" in one.copies.values():
+    if one.restorable or one.down:
         table.add_row("  copies", _copies(one))
     if table.row_count:
         yield table
+
+
+def _mark(one: OfDatabase) -> tuple[str, str]:
+    return ("!", "bold red") if one.overdue else _RESTORABLE[one.restorable]
 
 
 def _next(one: OfDatabase, now: datetime) -> str:
@@ -209,8 +221,7 @@ def _takes(one: OfDatabase) -> Text:
 
 def _proven(one: OfDatabase, now: datetime) -> Text:
     if one.proven_at is None:
-        down = "down" in one.copies.values()
-        return Text("not known: a destination does not answer" if down else "never", "yellow")
+        return Text("not known: a destination does not answer" if one.down else "never", "yellow")
     which = "this backup" if one.proven_id == one.backup_id else str(one.proven_id)
     return Text(f"{render.age(one.proven_at, now)} ({which})")
 
@@ -229,11 +240,11 @@ def _lines(found: Status) -> Table:
     for heading in ("", "database", "newest", "takes", "proven", "copies"):
         table.add_column(heading, no_wrap=heading in ("", "database"))
     for one in found.databases:
-        mark, _, style = _RESTORABLE[one.restorable]
+        mark, style = _mark(one)
         table.add_row(
             Text(mark, style),
             Text(one.database, style),
-            render.age(one.at, found.at),
+            Text(render.age(one.at, found.at), "red" if one.overdue else ""),
             _takes(one) if one.restore_seconds is not None else Text("?", "yellow"),
             render.age(one.proven_at, found.at),
             Text.assemble(

@@ -26,6 +26,7 @@ def web(port: int, address: str) -> int:
     login = (settings.web_user, password) if password is not None else None
     readings = Readings(settings, max_age=settings.metrics_seconds)
     with Server(address, port, readings, login) as server:
-        click.echo(f"The status is at http://{address}:{server.server_port}/ (ctrl-C ends it).")
+        host = f"[{address}]" if ":" in address else address
+        click.echo(f"The status is at http://{host}:{server.server_port}/ (ctrl-C ends it).")
         server.serve_forever()
     return 0

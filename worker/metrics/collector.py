@@ -16,7 +16,7 @@ from worker.core import cron
 from worker.gpg import Key
 from worker.metrics.activity import BAD as BAD_ENDS
 from worker.metrics.activity import QUEUES, RECENT_SECONDS, Activity
-from worker.metrics.holdings import USABLE, Holding, Holdings, newest_manifest
+from worker.metrics.holdings import Holding, Holdings, newest_manifest
 from worker.metrics.names import METRICS
 from worker.metrics.readings import Readings
 from worker.metrics.surroundings import Memory, Room
@@ -120,7 +120,7 @@ def _copies(holding: Holding, destination: str, scrub_days: int) -> Iterator[Sam
     yield "postgres_backup_last_success_timestamp", labels, newest.at.timestamp() if newest else 0
     if newest is not None:
         yield "postgres_backup_size_bytes", labels, newest.size
-    yield "postgres_backup_count", labels, sum(copy.state in USABLE for copy in copies)
+    yield "postgres_backup_count", labels, len(holding.sound(destination))
     for state in _STATES:
         yield "pgfleet_copies", (*labels, state), sum(copy.state == state for copy in copies)
     yield "pgfleet_copies_bytes", labels, sum(copy.size for copy in copies)

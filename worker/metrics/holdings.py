@@ -16,7 +16,7 @@ from worker.steps.context import Adapters
 from worker.steps.inventory import Listed, list_all
 from worker.steps.prune import Judged, survey
 
-#: What can be restored as far as is known.
+#: What can be restored as far as is known, unless a drill has refuted it.
 USABLE = frozenset({"verified", "unverified", "unmanaged"})
 #: Rules that keep every copy of a backup alike; by the others one may go where another stays.
 _KEEPS_ALL_COPIES = frozenset({"daily", "weekly", "monthly", "yearly", "keep_within", "keep_last", "newest"})
@@ -62,8 +62,13 @@ class Holding:
         """Newest first."""
         return [item.copies[destination] for item in self.backups if destination in item.copies]
 
+    def sound(self, destination: str) -> list[Entry]:
+        """The copies there that can be restored, newest first."""
+        found = [sound(item).get(destination) for item in self.backups]
+        return [entry for entry in found if entry is not None]
+
     def newest(self, destination: str, states: Collection[str] = USABLE) -> Entry | None:
-        return next((entry for entry in self.copies(destination) if entry.state in states), None)
+        return next((entry for entry in self.sound(destination) if entry.state in states), None)
 
     def read_share(self, destination: str, days: int, now: datetime) -> float | None:
         """The share of its bytes there that was read back within `days` days; None where nothing can be compared."""
@@ -76,11 +81,8 @@ class Holding:
         return read / sum(copy.size for copy in copies) if copies else None
 
     def best(self) -> Listed | None:
-        """The newest backup with a copy that can be used."""
-        return next(
-            (item for item in self.backups if any(copy.state in USABLE for copy in item.copies.values())),
-            None,
-        )
+        """The newest backup that can be restored."""
+        return next((item for item in self.backups if sound(item)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +103,20 @@ def read(adapters: Adapters) -> Holdings:
         for alias, database in adapters.settings.databases.items()
     }
     return Holdings(databases, down)
+
+
+def sound(item: Listed) -> dict[str, Entry]:
+    """Destination → its copy, of those that can be restored as far as is known.
+
+    What a drill has refuted in one destination is nowhere right, for the bytes are the same; but where another drill
+    has proved it.
+    """
+    refuted = any(copy.refuted_at is not None for copy in item.copies.values())
+    return {
+        alias: copy
+        for alias, copy in item.copies.items()
+        if copy.state in USABLE and (copy.proven_at is not None or not refuted)
+    }
 
 
 def _read_share(entry: Entry, since: datetime) -> float:

@@ -27,16 +27,14 @@ METRICS: tuple[Metric, ...] = (
         "postgres_backup_last_success_timestamp",
         _COPY,
         "destinations",
-        "When the newest verified backup was taken (Unix seconds of its snapshot); 0 when there is none.",
+        "When the newest verified backup that no drill has refuted was taken (Unix seconds of its snapshot); 0: none.",
     ),
-    Metric(
-        "postgres_backup_size_bytes", _COPY, "destinations", "Stored bytes of the newest verified backup."
-    ),
+    Metric("postgres_backup_size_bytes", _COPY, "destinations", "Stored bytes of that backup."),
     Metric(
         "postgres_backup_count",
         _COPY,
         "destinations",
-        "Backups that can be restored as far as is known: verified, not yet verified, or unmanaged.",
+        "Backups that can be restored as far as is known: verified, not yet verified, or unmanaged; not refuted.",
     ),
     Metric(
         "pgfleet_copies", (*_COPY, "state"), "destinations", "Copies by state, as `pgfleet list` shows it."

@@ -4,7 +4,7 @@ that proven; and what is wrong, with the command that helps. Judged from `worker
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -12,7 +12,8 @@ from typing import Any
 from worker.config.model import Database
 from worker.core import cron
 from worker.ledger.model import Run
-from worker.metrics.holdings import USABLE, Holding, Holdings
+from worker.metrics.collector import max_age
+from worker.metrics.holdings import Holding, Holdings, sound
 from worker.metrics.readings import Readings
 from worker.status.problems import Problem, problems
 
@@ -26,13 +27,15 @@ class OfDatabase:
     newest backup that can be used.
 
     copies: destination → state of its copy of that backup, ``missing``, or ``down`` for a destination that does not
-    answer. restore_seconds: what the newest proof took, in proportion to this backup's size. next_at: by schedule.
+    answer. overdue: a newer one should be there by now. restore_seconds: what the newest proof took, in proportion to
+    this backup's size. next_at: by schedule.
     """
 
     database: str
     restorable: bool | None
     backup_id: str | None
     at: datetime | None
+    overdue: bool
     size: int
     copies: Mapping[str, str]
     restore_seconds: float | None
@@ -42,6 +45,11 @@ class OfDatabase:
     backups: int
     bytes: int
     next_at: datetime | None
+
+    @property
+    def down(self) -> list[str]:
+        """Destinations that do not answer: what they have is in none of the numbers."""
+        return [alias for alias, state in self.copies.items() if state == "down"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,49 +85,65 @@ def status(readings: Readings, now: datetime | None = None) -> Status:
 
 def headline(found: Status) -> str:
     """The whole in one sentence."""
-    lost = [one.database for one in found.databases if one.restorable is False]
-    dark = [one.database for one in found.databases if one.restorable is None]
-    if lost:
-        return f"{_listed(lost)} cannot be restored."
-    if dark:
-        return f"Nobody knows whether {_listed(dark)} can be restored."
+
+    def those(wanted: Callable[[OfDatabase], bool]) -> str:
+        return _listed([one.database for one in found.databases if wanted(one)])
+
     if not found.databases:
         return "No database is configured."
+    if lost := those(lambda one: one.restorable is False):
+        return f"{lost} cannot be restored."
+    if dark := those(lambda one: one.restorable is None):
+        return f"Nobody knows whether {dark} can be restored."
+    if old := those(lambda one: one.overdue):
+        return f"{old} can be restored, but only to an old state."
     whole = f"{found.databases[0].database} can" if len(found.databases) == 1 else "Every database can"
+    return f"{whole} be restored{_but(found)}"
+
+
+def _but(found: Status) -> str:
     if found.exit_code == OK:
-        return f"{whole} be restored, and all is well."
-    critical = [problem for problem in found.problems if problem.severity == "critical"]
-    number = len(critical or found.problems)
+        return ", and all is well."
+    number = sum(problem.severity == "critical" for problem in found.problems) or len(found.problems)
     what = f"{number} thing{'s' if number > 1 else ''}"
     if found.exit_code == CRITICAL:
-        return f"{whole} be restored, but {what} {'are' if number > 1 else 'is'} critical."
-    return f"{whole} be restored. {what} need{'' if number > 1 else 's'} attention."
+        return f", but {what} {'are' if number > 1 else 'is'} critical."
+    return f". {what} need{'' if number > 1 else 's'} attention."
+
+
+def verdict(one: OfDatabase) -> str:
+    """Can it be restored right now? In a few words, to be read after its name."""
+    if one.restorable is None:
+        return "nobody knows"
+    if not one.restorable:
+        return "cannot be restored"
+    return "can be restored, but only to an old state" if one.overdue else "can be restored now"
 
 
 def _listed(names: list[str]) -> str:
-    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else names[0]
+    return " and ".join([*filter(None, [", ".join(names[:-1])]), *names[-1:]])
 
 
 def _database(database: Database, held: Holdings | None, now: datetime) -> OfDatabase:
     holding = held.databases[database.alias] if held is not None else None
     best = holding.best() if holding is not None else None
     proof = holding.proof if holding is not None else None
-    usable = [copy for copy in best.copies.values() if copy.state in USABLE] if best is not None else []
+    usable = list(sound(best).values()) if best is not None else []
+    at = usable[0].at if usable else None
     size = max((copy.size for copy in usable), default=0)
     return OfDatabase(
         database=database.alias,
         restorable=True if usable else None if holding is None or holding.down else False,
         backup_id=best.backup_id if best else None,
-        at=usable[0].at if usable else None,
+        at=at,
+        overdue=at is not None and now - at > max_age(database, now),
         size=size,
         copies=_copies(database, holding),
         restore_seconds=proof.projected(size) if proof is not None and best is not None else None,
         target_seconds=database.rto_seconds,
         proven_at=proof.at if proof else None,
         proven_id=proof.backup_id if proof else None,
-        backups=sum(any(copy.state in USABLE for copy in item.copies.values()) for item in holding.backups)
-        if holding
-        else 0,
+        backups=sum(bool(sound(item)) for item in holding.backups) if holding else 0,
         bytes=sum(copy.size for item in holding.backups for copy in item.copies.values()) if holding else 0,
         next_at=cron.next_slot(database.schedule, now) if database.schedule else None,
     )
@@ -134,6 +158,5 @@ def _copies(database: Database, holding: Holding | None) -> dict[str, str]:
         elif best is None or alias not in best.copies:
             found[alias] = "missing"
         else:
-            copy = best.copies[alias]
-            found[alias] = "proven" if copy.proven_at is not None and copy.state == "verified" else copy.state
+            found[alias] = best.copies[alias].told
     return found

@@ -71,6 +71,8 @@ def _of_age(database: Database, holding: Holding, now: datetime) -> Iterator[Pro
     if holding.best() is None:
         if not holding.down:
             what = f"{database.alias} has no backup that can be restored."
+            if holding.backups:
+                what = f"Every backup of {database.alias} is damaged, incomplete, or refuted by a drill."
             yield Problem("critical", what, "Take one now.", take)
         return
     newest = max(

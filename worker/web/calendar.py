@@ -150,14 +150,9 @@ def taken_at(item: Listed) -> datetime:
 
 
 def state_of(item: Listed) -> str:
-    """The best state among its copies; ``refuted`` when a drill found against one of them."""
-    copies = list(item.copies.values())
-    if any(copy.refuted_at for copy in copies):
-        return "refuted"
-    if any(copy.proven_at is not None and copy.state == "verified" for copy in copies):
-        return "proven"
-    order = ("verified", "unverified", "unmanaged", "damaged", "incomplete")
-    return min((copy.state for copy in copies), key=order.index)
+    """The best state among its copies; ``refuted`` when a drill found against one of them, and none for another."""
+    order = ("proven", "refuted", "verified", "unverified", "unmanaged", "damaged", "incomplete")
+    return min((copy.told for copy in item.copies.values()), key=order.index)
 
 
 def _day(day: date, by_day: Mapping[date, list[Listed]], due: set[date], gone: Mapping[date, int]) -> Day:

@@ -7,6 +7,7 @@ import binascii
 import hmac
 import ipaddress
 import logging
+import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -36,7 +37,8 @@ class Server(ThreadingHTTPServer):
         self.site = Site(readings)
         self.login = login
         try:
-            super().__init__((address, port), Handler)
+            self.address_family, where = _resolve(address, port)
+            super().__init__(where, Handler)
         except OSError as error:
             raise ConfigError(
                 f"The page cannot be served on {address}:{port}: {error.strerror or error}.",
@@ -122,6 +124,14 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         log.debug(format % args, extra={"action": "web"})
+
+
+def _resolve(address: str, port: int) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Raises OSError for a name that is none."""
+    family, _, _, _, where = socket.getaddrinfo(
+        address, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    return family, (str(where[0]), port)
 
 
 def _is_loopback(name: str) -> bool:

@@ -16,6 +16,7 @@ from jinja2.runtime import Context
 from markupsafe import Markup
 
 from worker.core import human
+from worker.status import OfDatabase, verdict
 from worker.web import charts
 
 Time = datetime | float
@@ -51,12 +52,15 @@ def environment() -> Environment:
         "rough": rough,
         "number": lambda value: f"{value:,}".replace(",", "\u202f"),
         "words": lambda text: str(text).replace("_", " "),
+        "prose": _prose,
+        "verdict": verdict,
+        "answer": _answer,
         "tone": lambda state: TONES.get(state, "dim"),
         "level": lambda code: _LEVELS[code],
         "svg": charts.svg,
         "pretty": lambda value: json.dumps(value, indent=2, ensure_ascii=False, default=str),
     }
-    made.globals |= {"style": Markup(style()), "script": Markup(script())}  # noqa: S704 - our own files
+    made.globals |= {"command": _command, "style": Markup(style()), "script": Markup(script())}  # noqa: S704 - our own files
     return made
 
 
@@ -89,6 +93,26 @@ def when(at: Time | None, seconds: bool = False) -> Markup:
     at = moment(at).astimezone(UTC)
     shown = f"{at:%Y-%m-%d %H:%M:%S}" if seconds else f"{at:%Y-%m-%d %H:%M}"
     return Markup('<time datetime="{}">{} UTC</time>').format(_iso(at), shown)
+
+
+def _command(line: str) -> Markup:
+    """To be copied. A break within an option or an id cannot be told from its hyphens: their words stay whole."""
+    whole = Markup("<span>{}</span>")
+    words = (whole.format(word) if "-" in word else word for word in line.split(" "))
+    return Markup('<code class="cmd">{}</code>').format(Markup(" ").join(words))
+
+
+def _prose(text: str) -> Markup:
+    """Messages name commands in backticks."""
+    code = Markup("<code>{}</code>")
+    return Markup().join(code.format(part) if n % 2 else part for n, part in enumerate(text.split("`")))
+
+
+def _answer(one: OfDatabase) -> str:
+    """The tone of what is said of it."""
+    if one.restorable is None:
+        return "warn"
+    return "good" if one.restorable and not one.overdue else "bad"
 
 
 @pass_context

@@ -16,7 +16,7 @@ from worker.metrics.holdings import USABLE
 from worker.status import Status, headline, status
 from worker.status.problems import Problem
 from worker.web import calendar, flow, gantt, plots
-from worker.web.sources import Sources, Steps
+from worker.web.sources import Sources, Steps, down
 from worker.web.templating import render
 
 #: How often a page that is looked at renews itself: where something runs, and where nothing does.
@@ -119,11 +119,8 @@ def backup(sources: Sources, backup_id: str, now: datetime) -> str:
     """Raises Missing."""
     item = sources.backup(backup_id)
     if item is None:
-        why = ""
-        if down := (
-            sources.readings.destinations.value.down if sources.readings.destinations.value else None
-        ):
-            why = f" (of {', '.join(down)} nothing is known now)"
+        lost = ", ".join(down(sources))
+        why = f" (of {lost} nothing is known now)" if lost else ""
         raise Missing(f"No destination has a backup {backup_id}{why}.")
     configured = sources.settings.databases[item.database]
     holding, history = sources.holding(item.database), sources.history.value
@@ -146,7 +143,6 @@ def backup(sources: Sources, backup_id: str, now: datetime) -> str:
         records=sources.records(item),
         run=history.of_backup.get(backup_id) if history is not None else None,
         missing=[alias for alias in configured.destinations if alias not in item.copies],
-        down=holding.down if holding is not None else {},
         newer=order[at - 1] if at else None,
         older=order[at + 1] if at + 1 < len(order) else None,
         refresh=0,
@@ -236,6 +232,7 @@ def _page(name: str, sources: Sources, now: datetime, **values: Any) -> str:
         now,
         version=__version__,
         databases=list(sources.settings.databases),
+        down=down(sources),
         flower_home=sources.settings.flower_url,
         flower_of=lambda search: _flower(sources, search),
         parts=parts,
