@@ -8,18 +8,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, Generic, TypeVar
 
+from worker.core import human
 from worker.errors import PgfleetError
 from worker.redaction import redact
 
 log = logging.getLogger("pgfleet.metrics")
 Value = TypeVar("Value")
+#: A read that takes so much longer than the last answer may be old, hangs.
+_HANG_SECONDS = 60.0
 
 
 class Reading(Generic[Value]):
     """`read` is called in a thread of its own, once at a time, when the last answer is older than `max_age` seconds.
 
-    value: of the last read that went well; None before, and after one that failed: what is not known is not told.
-    error: of the last read. at, seconds: when it was asked (epoch seconds) and how long that took.
+    value: of the last read that went well; None before, after one that failed, and once the next one has hung for so
+    long that nobody knows whether it still holds: what is not known is not told. error: of the last read.
+    at, seconds: when it was asked (epoch seconds) and how long that took.
     """
 
     def __init__(self, name: str, read: Callable[[], Value], max_age: float) -> None:
@@ -33,12 +37,16 @@ class Reading(Generic[Value]):
         self._due = 0.0  # monotonic
         self._lock = threading.Lock()
         self._running: threading.Thread | None = None
+        self._began = 0.0  # monotonic, of the read that goes on or was the last
 
     def start(self) -> None:
         """Begin to read, if it is time and nobody does."""
         with self._lock:
-            busy = self._running is not None and self._running.is_alive()
-            if not busy and time.monotonic() >= self._due:
+            now = time.monotonic()
+            if self._running is not None and self._running.is_alive():
+                self._doubt(now - self._began)
+            elif now >= self._due:
+                self._began = now
                 self._running = threading.Thread(target=self._work, name=f"read {self.name}", daemon=True)
                 self._running.start()
 
@@ -50,8 +58,19 @@ class Reading(Generic[Value]):
             if running.is_alive() and self.at is None:
                 log.warning("still reading", extra={"action": "metrics.slow", "part": self.name})
 
+    def _doubt(self, seconds: float) -> None:
+        """Forget what was read before, when the read after it does not end: a disk that hangs raises no error."""
+        if self.value is None or seconds < self.max_age + _HANG_SECONDS:
+            return
+        self.value = None
+        self.error = PgfleetError(
+            f"No answer about the {self.name} for {human.duration(seconds)}: nothing is known of it now.",
+            "Look whether a disk or a network hangs.",
+        )
+        log.warning(self.error.message, extra={"action": "metrics.hangs", "part": self.name})
+
     def _work(self) -> None:
-        began, at = time.monotonic(), time.time()
+        began, at = self._began, time.time()
         value, error = None, None
         try:
             value = self._read()
