@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,8 @@ from worker.metrics.holdings import Holdings
 from worker.metrics.readings import Readings
 from worker.status import CRITICAL, OK, UNKNOWN, WARNING, Status, headline, status, verdict
 from worker.steps.context import Adapters
+from worker.storage import ObjectInfo
+from worker.storage.directory import DirectoryStore
 
 
 @pytest.fixture
@@ -136,6 +139,27 @@ def test_only_to_an_old_state(here: Adapters) -> None:
     (one,) = look(here, hours=2).databases
     assert (one.overdue, verdict(one)) == (True, "can be restored, but only to an old state")
     assert headline(look(here, hours=2)) == "goimg can be restored, but only to an old state."
+
+
+def test_a_destination_that_hangs_hides_no_other(here: Adapters, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listing that never ends, as of a network disk whose server is gone; nothing raises an error there."""
+    backup = scene.back_up(here, 5)
+    scene.drill(here, backup, "near")
+    let_go, listed = threading.Event(), DirectoryStore.list
+
+    def slow(store: DirectoryStore, prefix: str = "") -> Iterator[ObjectInfo]:
+        if store.root.name == "far":
+            let_go.wait(30)
+        return listed(store, prefix)
+
+    monkeypatch.setattr(DirectoryStore, "list", slow)
+    readings = Readings(here.settings, max_age=0, patience=0.5)
+    readings.read(30)
+    (one,) = status(readings).databases
+    assert (one.restorable, one.copies) == (True, {"near": "proven", "far": "down"})
+    assert "far cannot be listed: No answer from far within 0.5 s." in told(status(readings))
+    let_go.set()
+    assert wait_until(lambda: (readings.read(30), not status(readings).databases[0].down)[1], 30)
 
 
 def test_a_disk_that_hangs_is_not_told_as_it_was_before(here: Adapters) -> None:

@@ -29,6 +29,7 @@ from worker.web import flow
 
 #: How long somebody waits for a destination that does not answer; then it is told that it does not.
 _PATIENCE_SECONDS = 20.0
+_LISTING_SECONDS = 12.0
 _WATCH_SECONDS = 2.0
 _LIST_SECONDS = 30.0
 #: Up to so many databases get a block each; more of them a line each.
@@ -61,8 +62,10 @@ def show_status(as_json: bool, watch: bool, send: bool) -> int:
     """
     settings = place.settings()
     if watch:
-        return _watch(Readings(settings, max_age=_LIST_SECONDS, near_age=_WATCH_SECONDS))
-    readings = Readings(settings, max_age=_LIST_SECONDS)
+        return _watch(
+            Readings(settings, max_age=_LIST_SECONDS, near_age=_WATCH_SECONDS, patience=_LISTING_SECONDS)
+        )
+    readings = Readings(settings, max_age=_LIST_SECONDS, patience=_LISTING_SECONDS)
     readings.read(_PATIENCE_SECONDS)
     found = status(readings)
     if send:

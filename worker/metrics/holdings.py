@@ -10,10 +10,12 @@ from typing import Any
 from worker.catalog import Entry
 from worker.catalog.reader import moment
 from worker.config.model import Database
+from worker.core import human
 from worker.core.backup import Manifest
-from worker.errors import PgfleetError
+from worker.errors import PgfleetError, StorageUnavailable
+from worker.metrics.reading import Reading, read_all
 from worker.steps.context import Adapters
-from worker.steps.inventory import Listed, list_all
+from worker.steps.inventory import Listed, by_backup, in_progress
 from worker.steps.prune import Judged, survey
 
 #: What can be restored as far as is known, unless a drill has refuted it.
@@ -94,15 +96,38 @@ class Holdings:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
-def read(adapters: Adapters) -> Holdings:
-    """Destinations that do not answer are named, and hide no others. Raises ConfigError."""
-    listed, down = list_all(adapters)
+def listing(adapters: Adapters, destination: str, max_age: float) -> Reading[list[Entry]]:
+    """What one destination holds. Raises StorageError, ConfigError."""
+
+    def read() -> list[Entry]:
+        return adapters.catalog(destination).entries(None, in_progress(adapters))
+
+    return Reading(f"destination {destination}", read, max_age)
+
+
+def read(adapters: Adapters, listings: Mapping[str, Reading[list[Entry]]], patience: float) -> Holdings:
+    """`listings`: of every destination. One that does not answer is named, and hides no others. Raises ConfigError."""
+    read_all(listings.values(), patience, anew=True)
+    found = {alias: one.value for alias, one in listings.items()}
+    listed = by_backup({alias: entries for alias, entries in found.items() if entries is not None})
+    down = {
+        alias: listings[alias].error or _silent(alias, patience)
+        for alias, entries in found.items()
+        if entries is None
+    }
     open_ids = _open(adapters)
     databases = {
         alias: _holding(adapters, database, listed, down, open_ids)
         for alias, database in adapters.settings.databases.items()
     }
     return Holdings(databases, down)
+
+
+def _silent(destination: str, patience: float) -> PgfleetError:
+    return StorageUnavailable(
+        f"No answer from {destination} within {human.duration(patience)}.",
+        "Look whether a disk or a network hangs.",
+    )
 
 
 def sound(item: Listed) -> dict[str, Entry]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Any, Generic, TypeVar
 
 from worker.core import human
@@ -39,13 +39,13 @@ class Reading(Generic[Value]):
         self._running: threading.Thread | None = None
         self._began = 0.0  # monotonic, of the read that goes on or was the last
 
-    def start(self) -> None:
-        """Begin to read, if it is time and nobody does."""
+    def start(self, anew: bool = False) -> None:
+        """Begin to read, if nobody does and it is time, or `anew` is wanted."""
         with self._lock:
             now = time.monotonic()
             if self._running is not None and self._running.is_alive():
                 self._doubt(now - self._began)
-            elif now >= self._due:
+            elif anew or now >= self._due:
                 self._began = now
                 self._running = threading.Thread(target=self._work, name=f"read {self.name}", daemon=True)
                 self._running.start()
@@ -87,10 +87,10 @@ class Reading(Generic[Value]):
         self._due = began + self.max_age
 
 
-def read_all(readings: Sequence[Reading[Any]], patience: float) -> None:
-    """All that are due, at once; return when they are read or `patience` seconds have passed."""
+def read_all(readings: Collection[Reading[Any]], patience: float, *, anew: bool = False) -> None:
+    """All that are due, or all `anew`, at once; return when they are read or `patience` seconds have passed."""
     deadline = time.monotonic() + patience
     for reading in readings:
-        reading.start()
+        reading.start(anew)
     for reading in readings:
         reading.wait(deadline)

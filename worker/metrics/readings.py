@@ -17,6 +17,8 @@ from worker.steps.context import Adapters
 
 #: The ledger and what else is near is read at most this often; the destinations as the settings say.
 NEAR_SECONDS = 15.0
+#: Less than the exporter waits when it is asked once.
+LISTING_SECONDS = 45.0
 
 
 class Readings:
@@ -28,13 +30,16 @@ class Readings:
         *,
         max_age: float,
         near_age: float = NEAR_SECONDS,
+        patience: float = LISTING_SECONDS,
         ledger: Ledger | None = None,
     ) -> None:
-        """`ledger`: one that is open already."""
+        """`patience`: seconds that a destination has to be listed. `ledger`: one that is open already."""
         self.settings = settings
         self.adapters = Adapters(_hasty(settings), ledger)
         near, found = min(near_age, max_age), self.adapters
-        self.destinations: Reading[Holdings] = Reading("destinations", partial(holdings.read, found), max_age)
+        listings = {alias: holdings.listing(found, alias, max_age) for alias in settings.destinations}
+        read = partial(holdings.read, found, listings, patience)
+        self.destinations: Reading[Holdings] = Reading("destinations", read, max_age)
         self.ledger: Reading[Activity] = Reading("ledger", partial(activity.read, found), near)
         self.keys: Reading[dict[str, list[Key]]] = Reading("keys", partial(surroundings.keys, found), max_age)
         self.spool: Reading[Room] = Reading("spool", partial(surroundings.spool, found), near)

@@ -31,8 +31,8 @@ def list_all(
 ) -> tuple[list[Listed], dict[str, PgfleetError]]:
     """Backups newest first, and the destinations that could not be listed: one that is down hides no other."""
     aliases = [destination] if destination else list(adapters.settings.destinations)
-    open_ids = _in_progress(adapters)
-    found: dict[str, dict[str, Entry]] = {}
+    open_ids = in_progress(adapters)
+    found: dict[str, list[Entry]] = {}
     failures: dict[str, PgfleetError] = {}
     with ThreadPoolExecutor(max(1, len(aliases))) as pool:
         futures = {
@@ -40,19 +40,23 @@ def list_all(
         }
         for alias, future in futures.items():
             try:
-                for entry in future.result():
-                    found.setdefault(entry.backup_id, {})[alias] = entry
+                found[alias] = future.result()
             except PgfleetError as error:
                 failures[alias] = error
-    listed = [
-        Listed(backup_id, next(iter(copies.values())).database, copies)
-        for backup_id, copies in found.items()
-        if backup in (None, backup_id)
-    ]
-    return sorted(listed, key=lambda item: next(iter(item.copies.values())).at, reverse=True), failures
+    return [item for item in by_backup(found) if backup in (None, item.backup_id)], failures
 
 
-def _in_progress(adapters: Adapters) -> list[str]:
+def by_backup(found: Mapping[str, Iterable[Entry]]) -> list[Listed]:
+    """Destination → its copies, as backups, newest first."""
+    copies: dict[str, dict[str, Entry]] = {}
+    for alias, entries in found.items():
+        for entry in entries:
+            copies.setdefault(entry.backup_id, {})[alias] = entry
+    listed = [Listed(backup_id, next(iter(own.values())).database, own) for backup_id, own in copies.items()]
+    return sorted(listed, key=lambda item: next(iter(item.copies.values())).at, reverse=True)
+
+
+def in_progress(adapters: Adapters) -> list[str]:
     """Every backup that the ledger knows: without a manifest it is none of a stranger's, but never sealed.
 
     None when the ledger is away, as on the day of the disaster.
