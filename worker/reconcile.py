@@ -29,6 +29,7 @@ logger = logging.getLogger("pgfleet.reconcile")
 
 CATCH_UP_SECONDS = 7 * 86_400.0
 REPAIR_SECONDS = 86_400.0
+_READ_BACK: tuple[RunKind, ...] = ("scrub", "verify", "backup")
 OPEN_LIMIT = 10_000  # runs that are open at once
 DIGEST_AT_MOST = timedelta(days=31)
 
@@ -159,14 +160,14 @@ def catch_up(adapters: Adapters) -> int:
 
 
 def repair_damaged(adapters: Adapters) -> int:
-    """Where that is allowed: replace what a scrub or a verification found damaged, once a copy and day."""
+    """Where that is allowed: replace what a run found damaged when it read it back, once a run and copy."""
     if not adapters.settings.scrub_repair:
         return 0
     ledger, now, made = adapters.ledger, datetime.now(UTC), 0
     since = now.timestamp() - REPAIR_SECONDS
     found = [
         (run, *copy)
-        for kind in ("scrub", "verify")
+        for kind in _READ_BACK
         for run in ledger.runs(kind=kind, states=("damaged",), since=since, limit=200)
         for copy in _damaged(run)
     ]
@@ -184,9 +185,12 @@ def _damaged(run: Run) -> Iterator[tuple[str, str]]:
     """(backup, destination) of each copy that this run found damaged."""
     for alias, found in run.result.get("destinations", {}).items():
         yield from ((backup, alias) for backup in found.get("damaged", ()))
-    for copy in run.result.get("copies", ()):
+    copies = run.result.get("copies", ())
+    if run.kind == "backup" and not any(copy["state"] == "verified" for copy in copies):
+        return  # there is no good copy of what was dumped just now
+    for copy in copies:
         if copy["state"] == "damaged":
-            yield str(run.request["backup"]), copy["destination"]
+            yield str(run.backup_id or run.request["backup"]), copy["destination"]
 
 
 def _missed(adapters: Adapters, run: Run) -> list[str]:

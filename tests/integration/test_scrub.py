@@ -19,9 +19,10 @@ from tests.integration.prune_scene import (
 )
 from tests.integration.test_copy import HARM, harm, read
 from tests.services import Bucket
-from worker import here, reconcile, runner
+from worker import flows, here, reconcile, runner
 from worker.catalog import Catalog, Entry
-from worker.ledger.model import Run
+from worker.ledger import RunEnd
+from worker.ledger.model import NewRun, Run
 from worker.submit import scrub
 
 BACKUP = id_of(days_ago(1))
@@ -75,6 +76,23 @@ def test_damage_is_found_written_down_and_repaired(two: Scene, alias: str, how: 
 
 def long_ago() -> str:
     return (datetime.now(UTC) - timedelta(days=60)).isoformat()
+
+
+def test_what_a_backups_own_verification_finds_is_repaired(two: Scene) -> None:
+    """From the other copy, if that is good."""
+    ledger = two.adapters.ledger
+    for near in ("verified", "damaged"):
+        states = {"near": near, "far": "damaged"}
+        copies = [{"destination": alias, "state": state, "bytes": 1} for alias, state in states.items()]
+        new = NewRun("backup", "goimg", {"databases": ["goimg"]})
+        run, _ = ledger.create_run(new, flows.first(new))
+        claim = ledger.claim(run.id, next(iter(ledger.steps(run.id, name="backup.dump"))).id, owner="me")
+        assert claim is not None
+        ledger.set_run(claim, backup_id=BACKUP)
+        ledger.commit(claim, {}, end=RunEnd("damaged", {"copies": copies}))
+        assert reconcile.repair_damaged(two.adapters) == (near == "verified")
+    (copy,) = ledger.runs(kind="copy")
+    assert (copy.request["backup"], copy.request["to"], copy.request["repair"]) == (BACKUP, "far", True)
 
 
 def test_not_repaired_unless_allowed(tmp_path: Path, bucket: Bucket) -> None:

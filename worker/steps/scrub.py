@@ -57,7 +57,9 @@ def plan(context: Context) -> Outcome:
         cold += len(frozen & {artifact.name for artifact in manifest.artifacts})
         parts += _parts(catalog, manifest, skip=bad | frozen)
     chosen = scrub.pick(parts, now, context.settings.scrub_days)
-    chosen += [part for part in parts if part.backup_id in urgent and part not in chosen]
+    if urgent:
+        read = set(chosen)
+        chosen += [part for part in parts if part.backup_id in urgent and part not in read]
     result = {"destination": destination, "problems": problems, "cold_objects": cold, "parts": len(chosen)}
     return Outcome(result, (_step(part) for part in chosen))
 
