@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from worker import flows
+from worker.catalog import Entry
 from worker.core.backup import parse_id
 from worker.core.requests import (
     LATEST,
@@ -19,7 +20,7 @@ from worker.core.requests import (
     check_repeated,
     parse,
 )
-from worker.errors import BackupNotFound, ConfigError, RunNotFound
+from worker.errors import BackupNotFound, ConfigError, PgfleetError, RunNotFound
 from worker.ledger.model import NewRun, Run
 from worker.steps import restore_choose
 from worker.steps.context import Adapters
@@ -110,16 +111,29 @@ def repair(
             raise error
         raise BackupNotFound(f"There is no backup {backup!r} here.", "`pgfleet list` shows what there is.")
     if not damaged:
-        states = ", ".join(f"{alias}: {entry.state}" for alias, entry in copies.items())
-        raise ConfigError(
-            f"Nothing of {backup} is known to be damaged ({states}).",
-            f"Read it back: pgfleet verify {backup}",
-        )
+        raise _sound(adapters, backup, copies, failures)
     requests = [CopyRequest(backup=backup, to=alias) for alias in damaged]
     return [
         insert(adapters, _copy_run(adapters, request, requested_by, here, repair=True))
         for request in requests
     ]
+
+
+def _sound(
+    adapters: Adapters, backup: str, copies: Mapping[str, Entry], failures: Mapping[str, PgfleetError]
+) -> ConfigError:
+    states = [f"{alias}: {entry.state}" for alias, entry in copies.items()]
+    database = adapters.settings.databases.get(parse_id(backup)[0])
+    wanted = database.destinations if database is not None else ()
+    missing = [alias for alias in wanted if alias not in copies and alias not in failures]
+    states += [f"{alias}: missing" for alias in missing]
+    states += [f"{alias}: cannot be listed" for alias in failures]
+    return ConfigError(
+        f"Nothing of {backup} is known to be damaged ({', '.join(states)}).",
+        f"Bring the copy that is missing: pgfleet copy {backup} --to {missing[0]}"
+        if missing
+        else f"Read it back: pgfleet verify {backup}",
+    )
 
 
 def scrub(

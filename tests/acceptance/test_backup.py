@@ -60,6 +60,7 @@ def test_it_is_listed_and_shown(fleet: Fleet, backup: str) -> None:
     shown = fleet("show", backup)
     assert shown.code == 0
     assert "pg_restore" in shown.out
+    assert fleet("show", "latest", "--json").json["backup_id"] == fleet("list", "--json").json[0]["backup_id"]
 
 
 def test_the_bucket_holds_only_what_the_manifest_names(fleet: Fleet, backup: str) -> None:

@@ -185,3 +185,17 @@ def test_killed_for_real_and_started_again(near: Scene, tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert backups_in(store) == set(recent)
     assert {info.key.partition(".")[0] for info in store.list("goimg-")} == set(recent)
+
+
+def test_show_and_list_say_what_is_not_there(pgfleet: Pgfleet, tmp_path: Path) -> None:
+    two = scene(tmp_path, aliases=("near", "other"))
+    for backup in OLD[:2]:
+        add_backup(two.store("near"), backup)
+    shown = pgfleet("show", "latest")
+    assert shown.returncode == 0, shown.stderr
+    first, second = shown.stdout.splitlines()[1:3]
+    assert first.split()[0] == OLD[0]
+    assert second.split()[:2] == ["other", "missing"]
+    assert pgfleet("show", OLD[1], "--database", "nope").returncode == 3
+    listed = pgfleet("list", "--database", "nope")
+    assert "no database is called that here" in listed.stdout

@@ -24,7 +24,7 @@ from tests.services import Bucket, wait_until
 from worker import flows, here, reconcile, runner
 from worker.catalog import Catalog
 from worker.core.backup import Manifest
-from worker.errors import StorageUnavailable
+from worker.errors import ConfigError, StorageUnavailable
 from worker.ledger import RunEnd
 from worker.ledger.model import NewRun, Run
 from worker.steps import copy
@@ -260,3 +260,14 @@ def test_repair(two: Scene, alias: str, how: str) -> None:
         Catalog(two.store(alias)).manifest(BACKUP).artifacts
         == Catalog(two.store("near")).manifest(BACKUP).artifacts
     )
+
+
+def test_a_copy_that_is_gone_is_no_damage(two: Scene) -> None:
+    """Who wants to repair it is told what does."""
+    add_backup(two.store("near"), BACKUP)
+    with pytest.raises(ConfigError, match="near: verified, far: missing") as caught:
+        repair(two.adapters, BACKUP, requested_by="test")
+    assert caught.value.hint.endswith(f"pgfleet copy {BACKUP} --to far")
+    two.put_in_place("far", Down("far"))
+    with pytest.raises(ConfigError, match="far: cannot be listed"):
+        repair(two.adapters, BACKUP, requested_by="test")

@@ -14,9 +14,10 @@ from worker.catalog import Entry
 from worker.cli import place, render
 from worker.core import human
 from worker.core.backup import Manifest
-from worker.errors import BackupNotFound, PgfleetError, StorageError
+from worker.core.requests import LATEST, OfOneBackup
+from worker.errors import BackupNotFound, PgfleetError
 from worker.steps.context import Adapters
-from worker.steps.inventory import Listed, list_all
+from worker.steps.inventory import Listed, choose, list_all
 
 
 @click.command("list")
@@ -31,6 +32,8 @@ def list_backups(database: str | None, destination: str | None, as_json: bool) -
         click.echo(json.dumps([_row(backup) for backup in listed]))
     elif listed:
         render.console().print(_table(listed))
+    elif not failures and database not in (None, *found.settings.databases):
+        click.echo(f"No destination has a backup of {database!r}, and no database is called that here.")
     elif not failures:
         click.echo("No backups yet. Take one with: pgfleet backup")
     return _say_failures(failures)
@@ -92,42 +95,51 @@ def _copy(alias: str, entry: Entry) -> dict[str, Any]:
 
 
 @click.command()
-@click.argument("backup_id")
+@click.argument("backup", metavar="ID | latest | latest-proven")
+@click.option("--database", help="Whose latest backup.")
 @click.option("--json", "as_json", is_flag=True, help="Print the manifests and copies as one JSON object.")
-def show(backup_id: str, as_json: bool) -> int:
+def show(backup: str, database: str | None, as_json: bool) -> int:
     """Show one backup: its copies, what is in it, and how to restore it by hand."""
     found = place.adapters()
+    if database is not None:
+        found.database(database)
+    backup_id = (
+        choose(found, OfOneBackup(backup=backup, database=database)).backup_id if backup in LATEST else backup
+    )
     listed, failures = list_all(found, backup=backup_id)
     if not listed:
-        if failures:
-            raise next(iter(failures.values()))
-        raise _not_found(found, backup_id)
-    backup = listed[0]
-    manifest = _manifest(found, backup)
+        raise next(iter(failures.values()), _not_found(found, backup_id))
+    shown = listed[0]
+    manifest = _manifest(found, shown)
     if as_json:
-        shown = manifest.model_dump(mode="json") if manifest is not None else None
-        click.echo(json.dumps(_row(backup) | {"manifest": shown}))
-        return 0
+        content = manifest.model_dump(mode="json") if manifest is not None else None
+        click.echo(json.dumps(_row(shown) | {"manifest": content}))
+        return _say_failures(failures)
     console = render.console()
-    console.print(_table([backup]))
+    table = _table([shown])
+    configured = found.settings.databases.get(shown.database)
+    for alias in configured.destinations if configured is not None else ():
+        if alias not in shown.copies and alias not in failures:
+            table.add_row("", "", alias, render.state("missing"), "-", "-", "-", "-")
+    console.print(table)
     if manifest is not None:
         _say_manifest(console, manifest)
     return _say_failures(failures)
 
 
-def _manifest(found: Adapters, backup: Listed) -> Manifest | None:
-    """Whole, with its parts, from the first copy that has one."""
-    for alias, entry in backup.copies.items():
-        if entry.manifest is not None:
-            return found.catalog(alias).manifest(backup.backup_id)
-    return None
-
-
-def _not_found(found: Adapters, backup_id: str) -> StorageError | BackupNotFound:
+def _not_found(found: Adapters, backup_id: str) -> PgfleetError:
     names = ", ".join(found.settings.destinations)
     return BackupNotFound(
         f"No destination ({names}) has a backup {backup_id!r}.", "`pgfleet list` shows what is there."
     )
+
+
+def _manifest(found: Adapters, backup: Listed) -> Manifest | None:
+    """Whole, with its parts, from the first copy that has one; from a damaged copy only where no other has."""
+    for alias, entry in sorted(backup.copies.items(), key=lambda copy: copy[1].state == "damaged"):
+        if entry.manifest is not None:
+            return found.catalog(alias).manifest(backup.backup_id)
+    return None
 
 
 def _say_manifest(console: Console, manifest: Manifest) -> None:

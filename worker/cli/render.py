@@ -30,6 +30,7 @@ COLOURS = {
     "incomplete": "yellow",
     "cancelled": "yellow",
     "damaged": "bold red",
+    "missing": "bold red",
     "failed": "bold red",
     "refuted": "bold red",
     "could_not_run": "bold red",
