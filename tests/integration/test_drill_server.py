@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import psycopg
 import pytest
@@ -24,12 +25,15 @@ from tests.services import MAJORS, Database, processes_below, wait_until
 from worker import here, reconcile
 from worker.core.backup import Server
 from worker.core.drill import Check, Question
+from worker.core.fingerprint import NOTHING
 from worker.core.restore_plan import preload_settings, preloads
 from worker.errors import ConfigError, MissingDependency
 from worker.ledger import Ledger
 from worker.local import pginstall
 from worker.local.postgres import Postgres
 from worker.postgres import questions, soundness, throwaway
+from worker.postgres.control import change_one_row
+from worker.postgres.inspect_tables import plan
 from worker.postgres.server import connect
 from worker.steps import drill_server
 from worker.steps.context import Adapters
@@ -321,3 +325,24 @@ def test_questions(database: Database) -> None:
     assert checks[2].found == "2 row(s) instead of one value"
     with pytest.raises(psycopg.errors.UndefinedTable), database.connect() as connection:
         connection.execute("SELECT FROM no")
+
+
+@pytest.mark.parametrize("content", ["full", "counts"])
+def test_a_published_table_without_a_key_can_be_the_controls(
+    pg: Postgres, content: Literal["full", "counts"]
+) -> None:
+    name = f"published_{secrets.token_hex(3)}"
+    pg.createdb(name, template="template0")
+    try:
+        with pg.connect(name) as connection:
+            connection.execute("CREATE TABLE keyless AS SELECT 1 AS n")
+            connection.execute("CREATE PUBLICATION all_of_it FOR ALL TABLES")
+            work = plan(connection, content, 10, NOTHING)
+            changed = change_one_row(connection, work, 0)
+            assert "one row" in changed.change
+            found = connection.execute(
+                "SELECT n, relreplident FROM public.keyless, pg_class WHERE relname = 'keyless'"
+            )
+            assert found.fetchone() == (1, "d"), "nothing of it stays"
+    finally:
+        pg.dropdb(name)

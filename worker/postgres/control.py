@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import NamedTuple
 
 import psycopg
@@ -61,6 +62,7 @@ def change_one_row(connection: Connection, plan: Plan, number: int) -> Changed:
         # Neither triggers nor foreign keys: one row is to change, and nothing else. Who may not switch them off
         # has fewer values to choose from; what a trigger does elsewhere is not read, and rolled back.
         without_triggers(connection)
+        _identify_rows(connection, table)
         change = _change(connection, table, content=plan.mode == "full")
         chunks = [chunk for chunk in plan.chunks if chunk.table == number]
         alone = [chunk.model_copy(update={"table": 0}) for chunk in chunks]
@@ -68,6 +70,13 @@ def change_one_row(connection: Connection, plan: Plan, number: int) -> Changed:
         sums = [(chunk, read_chunk(connection, only, chunk)) for chunk in alone]
         tables = combine(only, sums)[0]
     return Changed(change, tables[0])
+
+
+def _identify_rows(connection: Connection, table: TablePlan) -> None:
+    """A published table without a key takes no update or delete before this; that of others stays as good as it was."""
+    name = Identifier(table.schema_name, table.name)
+    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        connection.execute(SQL("ALTER TABLE {} REPLICA IDENTITY FULL").format(name))
 
 
 def _change(connection: Connection, table: TablePlan, *, content: bool) -> str:
