@@ -58,6 +58,15 @@ def test_several_archives(scene: Scene) -> None:
     assert content_of(scene.target, "part")["public.two"] == content_of(scene.source, "split")["public.two"]
 
 
+def test_one_of_several_archives_without_the_manifest_is_not_called_whole(scene: Scene) -> None:
+    (dump,) = [path for path in (scene.root / "near").glob("*.dump") if ".data-" not in path.name]
+    alone = dump.with_name("split-backup-20990101-000000.dump")
+    alone.hardlink_to(dump)
+    for request, told in ({}, True), ({"tables": ["three"]}, False), ({"schema_only": True}, False):
+        notes = scene.restored(backup=alone.stem, dry_run=True, as_name="alone", **request)["notes"]
+        assert any("has no rows of public." in note and "three" not in note for note in notes) is told, notes
+
+
 def test_several_archives_by_hand(scene: Scene) -> None:
     """The commands of docs/recovery-without-pgfleet.md for such a backup, as written."""
     page = (Path(__file__).parents[2] / "docs" / "recovery-without-pgfleet.md").read_text()

@@ -277,22 +277,63 @@ def _settled(server: Postgres, name: str) -> bool:
         return False
 
 
-def test_a_session_that_we_may_not_end(pg: Postgres, pair: Target) -> None:
+@pytest.fixture
+def weak(pg: Postgres, pair: Target) -> Iterator[Target]:
+    """The server as a role sees it that owns both databases, and is no superuser."""
     with pg.connect() as connection:
         connection.execute("DROP ROLE IF EXISTS renamer")
         connection.execute("CREATE ROLE renamer LOGIN CREATEDB PASSWORD 'x'")
         for name in ("live", "fresh"):
             connection.execute(SQL("ALTER DATABASE {} OWNER TO renamer").format(Identifier(name)))
-    weak = target_of(pg, user="renamer", password=SecretStr("x"))
+    yield target_of(pg, user="renamer", password=SecretStr("x"))
+    with pg.connect() as connection:
+        connection.execute("REASSIGN OWNED BY renamer TO pgfleet; DROP ROLE renamer")
+
+
+def test_a_session_that_we_may_not_end(pg: Postgres, weak: Target) -> None:
     with connect(pg, "live"), targets.maintenance(weak) as connection:
         found = targets.find(connection, "live")
         assert found is not None
         with pytest.raises(ConfigError, match="may not end 1 of the sessions"):
             replace.check_replace(connection, weak, found, "live")
+
+
+def test_one_session_that_cannot_be_ended_keeps_no_other(
+    pg: Postgres, weak: Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pg.connect() as connection:
-        connection.execute(
-            "ALTER DATABASE live OWNER TO pgfleet; ALTER DATABASE fresh OWNER TO pgfleet; DROP ROLE renamer"
+        connection.execute("GRANT pg_signal_backend TO renamer")
+        own = connection.info.backend_pid
+        wrong = targets.Session(own, "pgfleet", "a superuser's", ours_to_end=True)
+        monkeypatch.setattr(replace, "sessions", lambda *of: [wrong, *targets.sessions(*of)])
+        with targets.session(weak, "live"):
+            done = replace.swap(weak, live="live", new="fresh", before="kept")
+    assert done.ended == 1
+    assert who(pg, "live") == "fresh"
+
+
+def test_autovacuum_is_in_nobodys_way(pg: Postgres, weak: Target) -> None:
+    """Only a superuser may end it; the rename does so by itself."""
+    lasting = "autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, autovacuum_vacuum_threshold = 0"
+    with pg.connect() as connection:
+        connection.execute("ALTER SYSTEM SET autovacuum_naptime = '1s'")
+        connection.execute("SELECT pg_reload_conf()")
+        vacuuming = (
+            "SELECT FROM pg_stat_activity WHERE datname = 'live' AND backend_type = 'autovacuum worker'"
         )
+        try:
+            made = f"CREATE TABLE slow WITH ({lasting}) AS SELECT repeat('x', 500) FROM generate_series(1, 20000)"
+            tables(pg, "live", [made, "DELETE FROM slow"])
+            assert wait_until(lambda: connection.execute(vacuuming).fetchone() is not None)
+        finally:
+            connection.execute("ALTER SYSTEM RESET autovacuum_naptime")
+            connection.execute("SELECT pg_reload_conf()")
+        with targets.maintenance(weak) as ours:
+            found = targets.find(ours, "live")
+            assert found is not None
+            replace.check_replace(ours, weak, found, "live")
+        assert connection.execute(vacuuming).fetchone() is not None
+        assert replace.swap(weak, live="live", new="fresh", before="kept").ended == 0
 
 
 def test_a_prepared_transaction_is_told_before_the_load(

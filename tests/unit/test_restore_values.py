@@ -153,6 +153,11 @@ def test_a_misspelt_name_is_told_as_it_must_be_given(asked: dict[str, tuple[str,
     assert f"no {'table' if request.tables else 'schema'} {name}" in error.message
 
 
+def test_tables_that_an_archive_has_no_rows_of() -> None:
+    """All but the partitioned one, which has them in its partitions."""
+    assert [entry.name for entry in CONTENTS.without_rows()] == ['my "table"']
+
+
 def test_excluding() -> None:
     rest = toc.select(CONTENTS, exclude_tables=["people"])
     assert rest.left_out == ("fk constraint public.pets pets_owner_fkey", "view public.grown")

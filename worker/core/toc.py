@@ -102,6 +102,24 @@ class Toc:
     def of(self, *kinds: str) -> list[Entry]:
         return [entry for entry in self.entries if entry.kind in kinds]
 
+    def without_rows(self) -> list[Entry]:
+        """Tables that the archive has no rows of, not even none: pg_dump was told so, or put them into another one.
+
+        A partitioned table has its rows in its partitions.
+        """
+        with_rows = {(entry.schema, entry.text) for entry in self.of("TABLE DATA")}
+        partitioned = {
+            number
+            for entry in self.of("TABLE ATTACH")
+            for number in entry.depends
+            if number in self.by_id and self.by_id[number].text != entry.text
+        }
+        return [
+            entry
+            for entry in self.of("TABLE")
+            if (entry.schema, entry.text) not in with_rows and entry.id not in partitioned
+        ]
+
 
 @dataclass(frozen=True, slots=True)
 class Selection:

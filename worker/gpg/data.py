@@ -169,5 +169,5 @@ def _no_key(
 def _damaged(source: Path, how: str) -> DecryptionFailed:
     return DecryptionFailed(
         f"{source.name} is damaged: {how}.",
-        "Restore from another copy, and check this one: pgfleet verify ID",
+        "Take another copy (--destination) or backup: `pgfleet list` shows them, `pgfleet verify ID` reads one.",
     )

@@ -142,12 +142,20 @@ def _end_sessions(connection: Connection, name: str, done: threading.Event, ende
     try:
         while not done.is_set():
             for session in sessions(connection, name):
-                if session.ours_to_end:
-                    connection.execute("SELECT pg_terminate_backend(%s)", [session.pid])
+                if session.ours_to_end and _terminate(connection, session.pid):
                     ended.add(session.pid)
             done.wait(_EVERY_SECONDS)
     except psycopg.Error as error:
         log.warning("sessions cannot be ended", extra={"action": "swap.end", "error": str(error).strip()})
+
+
+def _terminate(connection: Connection, pid: int) -> bool:
+    """False for a session that we may not end after all: the others have to go all the same."""
+    try:
+        connection.execute("SELECT pg_terminate_backend(%s)", [pid])
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return True
 
 
 def check_replace(connection: Connection, target: Target, found: Found, name: str) -> None:

@@ -162,6 +162,8 @@ def _nothing(wanted: OfOneBackup, listed: list[Listed], failures: dict[str, Pgfl
             f"No drill has proven a backup{before} that is here yet.",
             f"Prove the newest: pgfleet drill latest. Or restore it unproven: pgfleet restore latest.{away}",
         )
+    what = f"of {wanted.database} " if wanted.backup in LATEST and wanted.database else ""
+    what += "" if wanted.backup in LATEST else f"{wanted.backup!r} "
     return BackupNotFound(
-        f"There is no backup {wanted.backup!r}{before} here.", f"`pgfleet list` shows what there is.{away}"
+        f"There is no backup {what}here{before}.", f"`pgfleet list` shows what there is.{away}"
     )

@@ -18,7 +18,7 @@ from worker.errors import ConfigError, DownloadFailed, RestoreFailed, SpoolFull
 from worker.postgres.restore import read_through, read_toc, readers
 from worker.postgres.tools import Tools, discover
 from worker.steps.context import Context, Outcome
-from worker.steps.restore_choose import OUTPUT, chosen_notes, restore_request
+from worker.steps.restore_choose import OUTPUT, notes_so_far, restore_request
 
 SELECTION = "selection.json"
 _BLOCK = 1024 * 1024
@@ -73,8 +73,19 @@ def check(context: Context) -> Outcome:
             "entries": len(selection.ids),
             "left_out": list(selection.left_out[:100]),
             "globals": bool(archives(context, "globals")),
+            "notes": [] if context.step.data["managed"] or request.schema_only else _notes(toc, selection),
         }
     )
+
+
+def _notes(toc: Toc, selection: Selection) -> list[str]:
+    """What no manifest can tell: that rows are missing, since others of its archives have them."""
+    wanted = frozenset(selection.ids)
+    names = [entry.full_name for entry in toc.without_rows() if entry.id in wanted]
+    if not names:
+        return []
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    return [f"The archive has no rows of {shown}: it was made without them, or is one of several."]
 
 
 def _unknown(request: RestoreRequest, names: Sequence[str], toc: Toc) -> ConfigError:
@@ -136,7 +147,7 @@ def deliver(context: Context) -> Outcome:
             files.append({"file": str(final), "kind": kind, "bytes": final.stat().st_size})
     if not files:
         raise RestoreFailed("There was nothing to deliver.", "Please report this.")
-    result = {"files": files, "checked": dict(context.step.data["check"]), "notes": chosen_notes(context)}
+    result = {"files": files, "checked": dict(context.step.data["check"]), "notes": notes_so_far(context)}
     return Outcome({"files": files}, end="succeeded", run_result=result)
 
 

@@ -38,6 +38,11 @@ def target_of(adapters: Adapters, alias: str | None, database: str) -> Target:
     known = adapters.settings.targets
     if (alias or database) in known:
         return known[alias or database]
+    if alias is None:
+        raise ConfigError(
+            f"{database} is no database of this configuration, so it is not known where to restore it.",
+            f"Name a target with --to: {', '.join(sorted(known)) or 'none is configured ([targets.ALIAS])'}.",
+        )
     raise ConfigError(
         f"There is no target called {alias or database!r} here.",
         f"Configured: {', '.join(sorted(known)) or 'none'} (the databases, and [targets.ALIAS] tables).",
@@ -92,8 +97,8 @@ def choose(context: Context) -> Outcome:
         backup_id, manifest, artifacts = _of_file(Path(run.request[FILE]), kinds)
     else:
         choice = _choice(context.adapters, wanted)
-        notes = choice.notes
         backup_id, manifest, artifacts = _of_destinations(context, choice, kinds)
+        notes = choice.notes
     context.set_run(backup_id=backup_id, spool_id=context.adapters.spool.id)
     (context.run_dir / MANIFEST).unlink(missing_ok=True)
     if manifest is not None:
@@ -116,9 +121,10 @@ def choose(context: Context) -> Outcome:
     )
 
 
-def chosen_notes(context: Context) -> list[str]:
+def notes_so_far(context: Context) -> list[str]:
     """What speaks against taking the chosen backup for granted; for the run's result."""
-    steps = context.ledger.steps(context.run.id, name="restore.choose")
+    names = ("restore.choose", "restore.check")
+    steps = [step for name in names for step in context.ledger.steps(context.run.id, name=name)]
     return [str(note) for step in steps for note in step.result.get("notes", ())]
 
 

@@ -38,7 +38,7 @@ from worker.steps.restore_check import (
     selected,
     tools_for,
 )
-from worker.steps.restore_choose import check_allowed, chosen_notes, manifest_of, restore_request, target_of
+from worker.steps.restore_choose import check_allowed, manifest_of, notes_so_far, restore_request, target_of
 from worker.steps.restore_places import chosen
 
 #: Connections beside the loading jobs: progress, maintenance, and one to spare.
@@ -81,7 +81,7 @@ def prepare(context: Context) -> Outcome:
         plan |= _space(context, scene)
         plan["expected_seconds"] = _expected_seconds(context, plan["needed_bytes"])
     if request.dry_run:
-        report = plan | {"dry_run": True, "notes": [*chosen_notes(context), *plan["notes"]]}
+        report = plan | {"dry_run": True, "notes": [*notes_so_far(context), *plan["notes"]]}
         return Outcome(report, end="succeeded", run_result=report)
     context.set_run(
         data={"restore": {key: plan[key] for key in ("target", "mode", "name", "load", "before")}}

@@ -11,7 +11,7 @@ from worker.errors import RestoreFailed
 from worker.ledger.model import Step
 from worker.postgres import replace, targets
 from worker.steps.context import Context, Outcome
-from worker.steps.restore_choose import check_allowed, chosen_notes, restore_request, target_of
+from worker.steps.restore_choose import check_allowed, notes_so_far, restore_request, target_of
 from worker.steps.restore_load import Plan, target_of_plan
 
 
@@ -89,7 +89,7 @@ def conclude(context: Context) -> Outcome:
         "tables": finish["tables"],
         "left_out": check["left_out"],
         "checks": finish["checks"],
-        "notes": [*chosen_notes(context), *plan["notes"]],
+        "notes": [*notes_so_far(context), *plan["notes"]],
         "source_server": plan["source_server"],
         "target_server": plan["target_server"],
         "swap_seconds": last["restore.swap"].get("swap_seconds"),

@@ -1,5 +1,6 @@
 -- Sessions in database `name`, and whether we may end each: superusers' need a superuser, others membership
--- in their role or pg_signal_backend.
+-- in their role or pg_signal_backend. Without autovacuum, which has no role: a rename or drop ends that by itself, and
+-- only a superuser may.
 SELECT a.pid,
        coalesce(a.usename::text, '') AS role,
        coalesce(nullif(a.application_name, ''), a.backend_type, '') AS application,
@@ -11,5 +12,6 @@ SELECT a.pid,
   JOIN pg_catalog.pg_roles me ON me.rolname = current_user
   LEFT JOIN pg_catalog.pg_roles r ON r.oid = a.usesysid
  WHERE a.datname = %(name)s
+   AND a.usesysid IS NOT NULL
    AND a.pid <> pg_catalog.pg_backend_pid()
  ORDER BY a.backend_start
