@@ -72,7 +72,7 @@ class Case(NamedTuple):
     firing: int
 
 
-MAX_AGE = {'pgfleet_backup_max_age_seconds{database="shop"}': "108000x30"}
+MAX_AGE = {'pgfleet_backup_max_age_seconds{database="shop"}': "108000x90"}
 LAST = f"postgres_backup_last_success_timestamp{COPY}"
 SIZE = f"postgres_backup_size_bytes{COPY}"
 FAILED = 'pgfleet_run_last_failed{kind="backup", database="shop"}'
@@ -158,6 +158,40 @@ def test_each_fires_when_it_should_and_not_before(tmp_path: Path) -> None:
     file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": groups}))
     done = promtool("test", "rules", str(file))
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("alert", "series", "ago", "said"),
+    [
+        ("BackupTooOld", {LAST: "{}x90", **MAX_AGE}, 31 * HOUR, "The newest verified backup is 1d 8h"),
+        (
+            "BackupTooOld",
+            {LAST: "{}x90", **MAX_AGE},
+            1_790_000_000,
+            "No verified backup is there. By the schedule",
+        ),
+        (
+            "NotProven",
+            {PROVEN: "{}x90"},
+            36 * DAY,
+            "The last drill that proved a backup that is still there was 36d",
+        ),
+        ("NotProven", {PROVEN: "{}x90"}, 1_790_000_000, "No drill has proved any backup that is there."),
+    ],
+)
+def test_never_is_not_told_as_decades_ago(
+    tmp_path: Path, alert: str, series: dict[str, str], ago: int, said: str
+) -> None:
+    """`0` is said for never; how long that is ago is no news. What promtool says of a wish that is not met is read."""
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": text.format(-ago)} for name, text in series.items()],
+        "alert_rule_test": [{"eval_time": "61m", "alertname": alert, "exp_alerts": []}],
+    }
+    file = tmp_path / "test.yml"
+    file.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [test]}))
+    done = promtool("test", "rules", str(file))
+    assert said in " ".join((done.stdout + done.stderr).split())
 
 
 def test_no_alert_was_forgotten() -> None:
