@@ -10,6 +10,7 @@ import re
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +26,7 @@ from worker.ledger.outcomes import RunEnd
 from worker.metrics.readings import Readings
 from worker.steps.context import Adapters
 from worker.storage.directory import DirectoryStore
-from worker.web import templating, views
+from worker.web import gantt, templating, views
 from worker.web.server import Server
 from worker.web.templating import policy, script, style
 
@@ -381,3 +382,28 @@ def test_with_a_password(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_is_not_open_to_everybody(here: Adapters, address: str) -> None:
     with pytest.raises(ConfigError, match="open to everybody"):
         Server(address, 0, Readings(here.settings, max_age=60), None)
+
+
+def test_a_problem_is_shown_with_its_database(tmp_path: Path) -> None:
+    """By what it is about, not by the words of its sentence: a database may be called as any of them."""
+    here = scene.adapters(tmp_path, database="[databases.drill]\nallow_unencrypted = true")
+    scene.drill(here, scene.back_up(here, 5), "near", "refuted")
+    with served(here) as address:
+        port = urlsplit(address).port or 0
+        assert "A drill refuted goimg-backup" in ask(port, "/database/goimg").text
+        shown = ask(port, "/database/drill").text
+    assert "drill has no backup that can be restored." in shown
+    assert "A drill refuted" not in shown
+
+
+def test_what_is_tidied_up_later_does_not_stretch_the_timeline(here: Adapters) -> None:
+    run = scene.begin(here)
+    (step,) = [one for one in here.ledger.steps(run.id) if one.started_at is not None]
+    began = step.started_at or 0.0
+    dump = replace(step, state="done", ended_at=began + 10)
+    late = replace(dump, name="audit.record", started_at=began + 60, ended_at=began + 61)
+    whole, own = (gantt.picture([dump, late], began + 100, end) for end in (None, began + 10))
+    assert whole is not None
+    assert own is not None
+    assert "2 steps by 1 process in 1 min 1 s" in whole.svg, "the control"
+    assert "1 step by 1 process in 10 s" in own.svg

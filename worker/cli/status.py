@@ -107,6 +107,7 @@ def _as_json(found: Status) -> dict[str, Any]:
         "problems": [
             {
                 "severity": problem.severity,
+                "database": problem.database or None,
                 "what": problem.what,
                 "since": _iso(problem.since),
                 "do": problem.do,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
@@ -27,13 +27,16 @@ REREAD_SHARE = 0.9
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """what: one sentence. since: as far as it is known. do: one sentence. command: to copy; may be empty."""
+    """what: one sentence. since: as far as it is known. do: one sentence. command: to copy; may be empty.
+    database: the one that it is about, if it is about one.
+    """
 
     severity: Severity
     what: str
     do: str
     command: str = ""
     since: datetime | None = None
+    database: str = ""
 
 
 def problems(readings: Readings, now: datetime) -> list[Problem]:
@@ -59,10 +62,13 @@ def _of_holdings(settings: Settings, held: Holdings | None, now: datetime) -> It
         yield Problem("warning", f"{alias} cannot be listed: {error.message}", error.hint, "pgfleet doctor")
     for database in settings.databases.values():
         holding = held.databases[database.alias]
-        yield from _of_age(database, holding, now)
-        yield from _of_copies(database, holding)
-        yield from _of_proof(database, holding, now)
-        yield from _of_reading(database, holding, settings.scrub_days, now)
+        for problem in (
+            *_of_age(database, holding, now),
+            *_of_copies(database, holding),
+            *_of_proof(database, holding, now),
+            *_of_reading(database, holding, settings.scrub_days, now),
+        ):
+            yield replace(problem, database=database.alias)
 
 
 def _of_age(database: Database, holding: Holding, now: datetime) -> Iterator[Problem]:
@@ -208,7 +214,7 @@ def _of_runs(activity: Activity) -> Iterator[Problem]:
             what = f"The last {kind} of {database} ended {run.state.replace('_', ' ')}: {error.get('message', '')}"
             since = datetime.fromtimestamp(run.ended_at, UTC) if run.ended_at else None
             do = str(error.get("hint") or "See what went wrong.")
-            yield Problem("warning", what, do, f"pgfleet run show {run.id}", since)
+            yield Problem("warning", what, do, f"pgfleet run show {run.id}", since, database)
 
 
 def _of_keys(readings: Readings, now: datetime) -> Iterator[Problem]:
@@ -218,7 +224,8 @@ def _of_keys(readings: Readings, now: datetime) -> Iterator[Problem]:
                 left = human.duration((key.expires - now).total_seconds())
                 what = f"The key {key.user_id} that {database} is encrypted to ends in {left}."
                 do = "Let its owner extend it, and import it on every dump worker."
-                yield Problem("warning", what, do, f"gpg --quick-set-expire {key.fingerprint} 1y")
+                command = f"gpg --quick-set-expire {key.fingerprint} 1y"
+                yield Problem("warning", what, do, command, database=database)
 
 
 def _of_spool(readings: Readings) -> Iterator[Problem]:

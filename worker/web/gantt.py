@@ -49,12 +49,13 @@ def workers(steps: Iterable[Step]) -> dict[str, str]:
     return found
 
 
-def picture(steps: Sequence[Step], now: float) -> Picture | None:
-    """None while nothing has begun."""
+def picture(steps: Sequence[Step], now: float, end: float | None = None) -> Picture | None:
+    """None while nothing has begun. What is tidied up after the run's `end`, maybe much later, is not in it."""
     bars = [
         _Bar(step, step.started_at, max(step.started_at, step.ended_at or now))
         for step in steps
         if step.started_at is not None and step.owner and (step.ended_at or step.state == "running")
+        if end is None or step.started_at < end
     ]
     if not bars:
         return None
@@ -68,7 +69,7 @@ def picture(steps: Sequence[Step], now: float) -> Picture | None:
     height = _TOP + _ROW * len(shown) + 6
     processes = len({owner for owner, _ in lanes})
     said = (
-        f"{len(bars)} steps by {processes} process{'es' if processes != 1 else ''} in {human.duration(span)}"
+        f"{human.count(len(bars), 'step')} by {processes} process{'es' if processes != 1 else ''} in {human.duration(span)}"
     )
     parts = [
         f'<svg class="gantt" viewBox="0 0 {_WIDTH} {height}" role="img" aria-labelledby="gantt-t gantt-d">'

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from itertools import islice
@@ -61,9 +60,7 @@ def overview(sources: Sources, now: datetime) -> str:
 
 
 def _about(alias: str, found: Status) -> list[Problem]:
-    """The problems that name the database or one of its backups."""
-    name = re.compile(rf"(?<![\w.-]){re.escape(alias)}(?:-backup-[0-9]{{8}}-[0-9]{{6}})?(?![\w-])")
-    return [problem for problem in found.problems if name.search(problem.what)]
+    return [problem for problem in found.problems if problem.database == alias]
 
 
 def database(sources: Sources, alias: str, now: datetime) -> str:
@@ -162,7 +159,7 @@ def run(sources: Sources, run_id: str, now: datetime) -> str:
         now,
         run=found,
         graph=_running(sources, found, rows, now)["graph"],
-        picture=gantt.picture(steps, now.timestamp()),
+        picture=gantt.picture(steps, now.timestamp(), found.ended_at),
         workers=gantt.workers(steps),
         steps=steps[:_TABLE],
         more=more or len(steps) > _TABLE,
