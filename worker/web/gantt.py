@@ -68,9 +68,8 @@ def picture(steps: Sequence[Step], now: float, end: float | None = None) -> Pict
     scale = (_WIDTH - _LABEL - _RIGHT) / span
     height = _TOP + _ROW * len(shown) + 6
     processes = len({owner for owner, _ in lanes})
-    said = (
-        f"{human.count(len(bars), 'step')} by {processes} process{'es' if processes != 1 else ''} in {human.duration(span)}"
-    )
+    hands = f"{processes} process{'es' if processes != 1 else ''}"
+    said = f"{human.count(len(bars), 'step')} by {hands} in {human.duration(span)}"
     parts = [
         f'<svg class="gantt" viewBox="0 0 {_WIDTH} {height}" role="img" aria-labelledby="gantt-t gantt-d">'
         '<title id="gantt-t">Timeline over workers</title>'
