@@ -10,6 +10,7 @@ import threading
 import uuid
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +20,11 @@ import pytest
 from tests.integration import monitoring_scene as scene
 from tests.services import wait_until
 from worker import here as here_mode
-from worker import reconcile, runner
+from worker import notify, reconcile, runner
 from worker.ledger.outcomes import RunEnd
+from worker.metrics.readings import Readings
 from worker.owner import me
+from worker.status import status
 from worker.steps.context import Adapters
 
 PING = "/ping/secret-uuid"
@@ -99,6 +102,7 @@ def test_a_failure_says_what_where_since_when_and_what_to_do(told: Adapters, lis
     assert reconcile.tell(told) == 0, "once an event"
     _, last = listener.messages
     assert last["title"] == "pgfleet: backup of goimg failed"
+    assert last["type"] == "failure"
     lines = dict(line.split(":", 1) for line in last["message"].splitlines())
     assert lines["What"].strip() == "The disk is full."
     assert lines["Where"].strip() == "near verified, far failed; step backup.dump"
@@ -128,6 +132,7 @@ def test_a_success_is_told_only_after_failures(told: Adapters, listener: Listene
         "pgfleet: backup of goimg damaged",
         "pgfleet: backup of goimg works again",
     ]
+    assert [message["type"] for message in listener.messages] == ["failure", "failure", "success"]
     assert "it had failed 2 times before" in listener.messages[-1]["message"]
 
 
@@ -160,6 +165,24 @@ def test_what_is_not_taken_is_tried_again(told: Adapters, listener: Listener) ->
     scene.end(told, "failed")
     assert reconcile.tell(told) == 0
     assert told.ledger.stats().pending_notices == 1
+    readings = Readings(told.settings, max_age=60)
+    readings.read(30)
+
+    def said(minutes: float) -> bool:
+        found = status(readings, datetime.now(UTC) + timedelta(minutes=minutes))
+        return any("1 message about what happened could not be sent." in one.what for one in found.problems)
+
+    assert not said(9)
+    assert said(11)
+
+
+def test_a_service_that_is_slow_does_not_keep_others_waiting(told: Adapters, listener: Listener) -> None:
+    """reconcile has more to do, and what it does not come to is free for the next one."""
+    scene.end(told, "failed")
+    scene.end(told, "failed")
+    assert notify.tell(told.ledger, told.settings, seconds=0) == 1
+    assert notify.tell(told.ledger, told.settings, seconds=0) == 1
+    assert len(listener.messages) == 2
 
 
 def test_who_has_heard_it_hears_it_once(tmp_path: Path, listener: Listener) -> None:

@@ -314,4 +314,4 @@ class Ledger:
     def stats(self) -> Stats:
         """Counts for the metrics."""
         with self._database.read() as conn:
-            return Stats(tuple(runs.counts(conn)), tuple(due.depths(conn)), notices.pending(conn))
+            return Stats(tuple(runs.counts(conn)), tuple(due.depths(conn)), *notices.pending(conn))

@@ -45,8 +45,11 @@ def failed(conn: Connection, notice_id: int, retry_in: float, told: Collection[s
         conn.execute(update(notices).where(mine).values(next_attempt_at=now() + delay, data=data))
 
 
-def pending(conn: Connection) -> int:
-    return conn.execute(select(func.count()).where(notices.c.sent_at.is_(None))).scalar_one()
+def pending(conn: Connection) -> tuple[int, float | None]:
+    """How many there are, and when the oldest was recorded."""
+    asked = select(func.count(), func.min(notices.c.created_at)).where(notices.c.sent_at.is_(None))
+    count, since = conn.execute(asked).one()
+    return count, since
 
 
 def _notice(row: Row[Any]) -> Notice:

@@ -53,3 +53,4 @@ class Stats:
     runs: tuple[RunCount, ...]
     queues: tuple[QueueDepth, ...]
     pending_notices: int
+    pending_since: float | None = None  # when the oldest of them was recorded

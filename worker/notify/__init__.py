@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Collection
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Literal
 
 from worker.config.model import Settings
 from worker.errors import PgfleetError
@@ -17,6 +19,7 @@ from worker.notify.text import message, worth_telling
 logger = logging.getLogger("pgfleet.notify")
 _RETRY_SECONDS = 60.0
 _PING = "ping"
+Kind = Literal["info", "success", "warning", "failure"]
 
 
 class NotificationFailed(PgfleetError):
@@ -30,10 +33,14 @@ class NotificationFailed(PgfleetError):
     retryable = True
 
 
-def tell(ledger: Ledger, settings: Settings) -> int:
-    """Send what the ledger holds, and return how many messages were sent. What cannot be sent stays there."""
-    sent = 0
-    for notice in ledger.pending_notices():
+def tell(ledger: Ledger, settings: Settings, seconds: float = 20.0) -> int:
+    """Send what the ledger holds, and return how many messages were sent. What cannot be sent stays there.
+
+    None is begun after so many `seconds`, for a service that is away takes long to find out, and more waits for us
+    than this. One is taken at a time: what we do not come to, another one may send now.
+    """
+    sent, began = 0, time.monotonic()
+    for notice in _pending(ledger, began + seconds):
         told = set(notice.told)
         try:
             sent += _tell_one(ledger, settings, notice, told)
@@ -46,6 +53,14 @@ def tell(ledger: Ledger, settings: Settings) -> int:
     return sent
 
 
+def _pending(ledger: Ledger, until: float) -> Iterator[Notice]:
+    """At least one, if any is due."""
+    while taken := ledger.pending_notices(limit=1):
+        yield from taken
+        if time.monotonic() >= until:
+            return
+
+
 def _tell_one(ledger: Ledger, settings: Settings, notice: Notice, told: set[str]) -> bool:
     """`told` grows by whoever has taken it: another one's failure does not make them hear it twice."""
     known = story(ledger, notice)
@@ -54,8 +69,15 @@ def _tell_one(ledger: Ledger, settings: Settings, notice: Notice, told: set[str]
         told.add(_PING)
     if not settings.notify_urls or not worth_telling(known):
         return False
-    send(settings, *message(known), told=told, took=told.add)
+    send(settings, *message(known), kind=_kind(known), told=told, took=told.add)
     return True
+
+
+def _kind(known: Story) -> Kind:
+    """Colour and sign of a message, where a service has them."""
+    if known.too_slow:
+        return "warning"
+    return "failure" if not known.good else "success" if known.recovered else "info"
 
 
 def _ping(settings: Settings, known: Story) -> None:
@@ -76,6 +98,7 @@ def send(
     title: str,
     body: str,
     *,
+    kind: Kind = "info",
     told: Collection[str] = (),
     took: Callable[[str], object] = lambda _: None,
 ) -> None:
@@ -92,7 +115,7 @@ def send(
             continue
         service = apprise.Apprise()
         service.add(url)
-        if service.notify(title=title, body=body):
+        if service.notify(title=title, body=body, notify_type=kind):
             took(name)
         else:
             missed += 1

@@ -22,6 +22,7 @@ KEY_DAYS = 30
 STUCK_SECONDS = 900.0
 SILENT_SECONDS = 300.0
 SPOOL_FREE = 0.1
+UNSENT_SECONDS = 600.0
 REREAD_SHARE = 0.9
 
 
@@ -183,6 +184,7 @@ def _has_fleet(activity: Activity) -> bool:
 
 def _of_activity(activity: Activity, now: datetime) -> Iterator[Problem]:
     yield from _of_runs(activity)
+    yield from _of_messages(activity, now)
     if not _has_fleet(activity):
         return
     untaken = [queue for queue in QUEUES if not activity.workers_of(queue)]
@@ -215,6 +217,16 @@ def _of_runs(activity: Activity) -> Iterator[Problem]:
             since = datetime.fromtimestamp(run.ended_at, UTC) if run.ended_at else None
             do = str(error.get("hint") or "See what went wrong.")
             yield Problem("warning", what, do, f"pgfleet run show {run.id}", since, database)
+
+
+def _of_messages(activity: Activity, now: datetime) -> Iterator[Problem]:
+    """Who hears nothing takes it for good news."""
+    count, oldest = activity.stats.pending_notices, activity.stats.pending_since
+    if oldest is None or now.timestamp() - oldest <= UNSENT_SECONDS:
+        return
+    what = f"{count} message{'s' if count > 1 else ''} about what happened could not be sent."
+    do = "Check PGFLEET_NOTIFY_URLS and PGFLEET_PING_URL; a worker's log says what is wrong."
+    yield Problem("warning", what, do, "pgfleet status --send", datetime.fromtimestamp(oldest, UTC))
 
 
 def _of_keys(readings: Readings, now: datetime) -> Iterator[Problem]:
