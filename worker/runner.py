@@ -116,6 +116,7 @@ STEPS: Mapping[str, Callable[[Context], Outcome]] = {
     "drill.compare": drill_fingerprint.compare_copy,
     "drill.control": drill_fingerprint.control,
     "drill.conclude": drill_report.conclude,
+    "drill.record": drill_report.record,
     "drill.sweep": drill_server.sweep,
     "audit.record": audit_run.record_run,
     "audit.deliver": audit.deliver,

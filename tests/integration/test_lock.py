@@ -25,11 +25,13 @@ from tests.integration.prune_scene import (
     scene,
 )
 from tests.services import Bucket
-from worker import here, runner
+from worker import flows, here, runner
 from worker.catalog import Catalog
 from worker.core import audit
 from worker.errors import AccessDenied
+from worker.ledger.model import NewRun
 from worker.local.s3 import S3, S3User
+from worker.steps.context import Adapters
 from worker.steps.hold import hold, release
 from worker.storage.guarded import UNTIL_RELEASED
 from worker.submit import repair, scrub
@@ -237,6 +239,30 @@ def test_the_fleet_under_exactly_these_policies(
     ):
         with pytest.raises(AccessDenied):
             change()
+
+
+@pytest.mark.parametrize("guarded", ["plain"], indirect=True)
+def test_the_evidence_of_a_restorers_drill(guarded: Bucket, users: dict[str, S3User], tmp_path: Path) -> None:
+    """The key that drills may only read: who may put puts the record, with the drill's own words."""
+    uploader = as_role(tmp_path, guarded, users["uploader"])
+    add_backup(uploader.store("far"), NEW)
+    restorer = as_role(tmp_path, guarded, users["restorer"])
+    ledger = restorer.adapters.ledger
+    new = NewRun("drill", "goimg", {"backup": NEW})
+    run, _ = ledger.create_run(new, flows.first(new))
+    (choose,) = ledger.steps(run.id, name="restore.choose")
+    claim = ledger.claim(run.id, choose.id, owner="me")
+    assert claim is not None
+    ledger.set_run(claim, backup_id=NEW)
+    ledger.commit(claim, {"destination": "far", "backup_id": NEW})
+    (conclude,) = ledger.steps(run.id, name="drill.conclude")
+    runner.perform(restorer.adapters, run.id, conclude.id)
+    assert ledger.run(run.id).state == "could_not_run"
+    (record,) = ledger.steps(run.id, name="drill.record")
+    assert record.queue == "verify"
+    runner.perform(Adapters(uploader.adapters.settings, ledger), run.id, record.id)
+    (evidence,) = Catalog(restorer.store("far")).evidence(NEW, "drill")
+    assert (evidence["run_id"], evidence["verdict"]) == (run.id, "could_not_run")
 
 
 def test_a_stolen_uploader_key(guarded: Bucket, users: dict[str, S3User], tmp_path: Path) -> None:

@@ -6,7 +6,7 @@
     restore  choose ─▶ (thaw ─▶ fetch_part × N ─▶ decrypt) × artifacts ─▶ check ─▶ prepare ─▶ globals ─▶ load
              ─▶ finish ─▶ swap ─▶ conclude, and then record and sweep
     drill    choose … check ─▶ provision ─▶ roles ─▶ load ─▶ fingerprint ─▶ fingerprint_chunk × N ─▶ compare ─▶ control
-             ─▶ conclude, whatever failed; and then sweep  └ examine ────────────────────────────┘
+             ─▶ conclude, whatever failed; then sweep, record  └ examine ────────────────────────┘
     copy     plan ─▶ open ─▶ part × N ─▶ seal ─▶ verify ─▶ verify_part × N ─▶ attest ─▶ conclude
     scrub    (plan ─▶ part × N ─▶ attest) × destinations ─▶ conclude
     cleanup  plan ─▶ tidy, (remove × N ─▶ sweep, lock) × destinations ─▶ conclude

@@ -42,12 +42,18 @@ def _after_drill_fingerprint(_: Step, __: Result, chunks: Iterable[Result]) -> I
         yield drill_step("drill.fingerprint_chunk", chunk, key=str(chunk["number"]), group="read/")
 
 
+def _after_conclude(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewStep]:
+    if result.get("unwritten"):
+        yield NewStep("drill.record", queue="verify", always=True, max_attempts=20)
+
+
 FIRST: Mapping[RunKind, Callable[[Result], list[NewStep]]] = {"drill": _drill}
 FOLLOW: Mapping[str, Rule] = {
     "drill.provision": _after_provision,
     "drill.roles": _after_roles,
     "drill.load": _after_drill_load,
     "drill.fingerprint": _after_drill_fingerprint,
+    "drill.conclude": _after_conclude,
 }
 KEPT: Mapping[RunKind, tuple[str, ...]] = {
     "drill": ("restore.choose", "drill.conclude", "drill.sweep", ANSWERED_FOR.name)

@@ -16,7 +16,7 @@ def _restore(request: Result) -> list[NewStep]:
         return [NewStep("restore.drop_old", queue="restore"), ANSWERED_FOR]
     return [
         NewStep("restore.choose", queue="restore"),
-        NewStep("restore.record", queue="restore", always=True),
+        NewStep("restore.record", queue="verify", always=True),  # a restorer's key may only read
         NewStep("restore.sweep", queue="spool", always=True, max_attempts=20),
         ANSWERED_FOR,
     ]
