@@ -97,7 +97,7 @@ def workers_are_seen(env: Mapping[str, str], *queues: str) -> None:
 
 def test_all_is_well(doctor: Doctor, env: dict[str, str]) -> None:
     workers_are_seen(env, "control", "dump", "verify", "restore")
-    answer = doctor("--json")
+    answer = doctor("--json", PGFLEET_SIGNING_KEY=env["GPG_RECIPIENT"])
     old_tools = {name: status for name, status in answer.wrong().items() if name.startswith("client tools")}
     assert answer.wrong() == old_tools, answer.out  # what this machine happens to have besides
     assert set(old_tools.values()) <= {"warning"}
@@ -114,6 +114,7 @@ def test_all_is_well(doctor: Doctor, env: dict[str, str]) -> None:
     assert found[f"database {name}: clock"]["status"] == "ok"
     assert found[f"database {name}: space"]["status"] == "ok"
     assert "never expires" in found[f"database {name}: encryption"]["detail"]
+    assert "signs evidence" in found["signing key"]["detail"]
     assert "multipart yes" in found["destination s3"]["detail"]
     assert "versioning off" in found["destination s3"]["detail"]
     assert found["destination s3: storage classes"]["detail"] == "GLACIER, STANDARD, STANDARD_IA"
@@ -149,6 +150,7 @@ def test_the_command_itself(env: dict[str, str]) -> None:
         ({"DB_PORT": "1"}, 1, "database {}: connection", "127.0.0.1:1"),
         ({"GPG_RECIPIENT": "nobody@example.com"}, 3, "database {}: encryption", "nobody@example.com"),
         ({"GPG_RECIPIENT": ""}, 3, "database {}: encryption", "recipient"),
+        ({"PGFLEET_SIGNING_KEY": "nobody@example.com"}, 3, "signing key", "cannot sign"),
         ({"S3_BUCKET": "is-not-there"}, 1, "destination s3", "is-not-there"),
         ({"S3_SECRET_KEY": "wrong-wrong"}, 1, "destination s3", ""),
         ({"S3_ENDPOINT": "http://127.0.0.1:1"}, 1, "destination s3", "127.0.0.1:1"),

@@ -141,20 +141,36 @@ def test_encrypted_and_signed(scene: Scene, root: Callable[[], Path], gpg_keys: 
     assert record["gates"][0]["state"] == "pass"
     assert _verify(own, backup)["ok"]
     (path,) = (own.root / "near").glob(f"{backup}.drill-*.json")
+    (own.root / "far" / path.name).write_bytes(path.read_bytes())
+    assert "is about the copy in near" in str(_verify(own, backup, "--destination", "far", code=7)["problem"])
+    assert not any(one.proven_at for one in catalog(own, "far").entries())
     changed = json.loads(path.read_text())
     changed["rto"]["seconds"] = 1
     path.write_text(json.dumps(changed))
-    assert "changed" in str(_verify(own, backup, code=7)["problem"])
+    assert "changed" in str(_verify(own, backup, "--destination", "near", code=7)["problem"])
 
 
-def _verify(scene: Scene, backup: str, code: int = 0) -> dict[str, object]:
+def test_a_key_that_does_not_sign_takes_no_verdict_away(
+    scene: Scene, root: Callable[[], Path], backup: str
+) -> None:
+    own = _copy(scene, root, backup)
+    run = drill(own, own.adapters(PGFLEET_SIGNING_KEY="0123456789ABCDEF", **ON_A_SERVER))
+    assert run.state == "proven", run.error
+    assert "cannot sign" in run.result["unsigned"]
+    (record,) = evidence(own, backup)
+    assert (record["signed_by"], "signature" in record) == ("", False)
+
+
+def _verify(scene: Scene, backup: str, *options: str, code: int = 0) -> dict[str, object]:
     settings = scene.adapters()  # writes the settings file
     env = {
         "PGFLEET_CONFIG": str(scene.root / "pgfleet.toml"),
         "PGFLEET_STATE_DIR": str(scene.root / "state"),
         "GNUPGHOME": str(settings.settings.gpg_home),
     }
-    answer = CliRunner(env=env).invoke(cli, ["evidence", "verify", backup, "--json"], standalone_mode=False)
+    answer = CliRunner(env=env).invoke(
+        cli, ["evidence", "verify", backup, *options, "--json"], standalone_mode=False
+    )
     assert answer.return_value == code, answer.output
     (checked,) = json.loads(answer.output)
     return dict(checked)

@@ -76,6 +76,14 @@ DAMAGE: dict[str, tuple[str, Found]] = {
     "row security off": ("ALTER TABLE sink.person DISABLE ROW LEVEL SECURITY", {("table", "sink.person")}),
     "a large object altered": ("SELECT lo_put(4713, 2500000, '\\x00')", {("large object", "4713")}),
     "a large object longer by a zero": ("SELECT lo_put(4711, 3000, '\\x00')", {("large object", "4711")}),
+    "a large object without its comment": (
+        "COMMENT ON LARGE OBJECT 4711 IS NULL",
+        {("comment", "large object 4711")},
+    ),
+    "an index of a partitioned table alone": (
+        "DROP INDEX sink.event_alone",
+        {("index", "sink.event_alone")},
+    ),
     "a large object gone": (
         "SELECT lo_unlink(4714)",
         {("large object", "large objects"), ("large object", "4714"), ("owner", "large objects of pgfleet")},

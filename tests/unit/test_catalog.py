@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -431,6 +431,43 @@ def test_evidence_is_written_once(catalog: Catalog, store: Watched) -> None:
     with store.read(key) as stream:
         assert json.loads(stream.read())["ok"] is True
     assert catalog.evidence_put(ID, "verify", {"ok": True}) != key
+
+
+def test_what_is_signed_is_what_is_stored(catalog: Catalog) -> None:
+    """A host whose clock is behind writes a later time than its own: the signature has to know."""
+    say(catalog, "verify", hours=0.5, ok=True)
+    seen: list[str] = []
+
+    def sign(whole: dict[str, Any]) -> dict[str, Any]:
+        seen.append(whole["at"])
+        return {**whole, "signature": "S"}
+
+    catalog.evidence_put(ID, "drill", {"at": NOON.isoformat(), "verdict": "proven"}, sign)
+    (stored,) = catalog.evidence(ID, "drill")
+    assert (stored["signature"], [stored["at"]]) == ("S", seen)
+    assert stored["at"] > NOON.isoformat()
+
+
+@pytest.mark.parametrize("name", [(OTHER, "drill", 0), (ID, "drill", 9), (ID, "verify", 0)])
+def test_a_record_under_another_name_is_no_evidence(
+    store: Watched, catalog: Catalog, name: tuple[str, EvidenceKind, int]
+) -> None:
+    """A good record that was copied to another backup, or to a later time than a bad one's."""
+    say(catalog, "drill", verdict="proven", ok=True)
+    with store.read(evidence_key(ID, "drill", NOON)) as stream:
+        content = stream.read()
+    backup_id, kind, hours = name
+    put(store, evidence_key(backup_id, kind, NOON + timedelta(hours=hours)), content)
+    assert len(catalog.evidence(ID)) == 1
+    assert catalog.evidence(OTHER) == []
+
+
+def test_a_drill_of_another_copy_does_not_prove_this_one(store: Watched, catalog: Catalog) -> None:
+    backup(store)
+    say(catalog, "drill", verdict="proven", destination="elsewhere")
+    assert only(catalog).proven_at is None
+    say(catalog, "drill", hours=1, verdict="proven", destination=store.name)
+    assert only(catalog).proven_at is not None
 
 
 # --- forgetting

@@ -262,6 +262,7 @@ def test_expected_changes_have_a_reason(change: Change, part: str) -> None:
         Change("extension", "citext", None, "1.6 in schema public", SOURCE_15),
         Change("index", "a.i", "CREATE INDEX i ON a.t (x)", None, SOURCE_15),
         Change("index", "a.i", "CREATE INDEX i ON a.t (x)", "CREATE INDEX i ON a.t (x) (invalid)", SOURCE_15),
+        Change("index", "a.i", 'CREATE UNIQUE INDEX "i ""j" ON ONLY a.t (x) (invalid)', None, SOURCE_15),
         Change("not null constraint", "n on a.t", None, "NOT NULL x", SOURCE_16),
         Change("not null constraint", "n on a.t", None, "NOT NULL x", (18, 18)),
         Change("not null constraint", "n on a.t", "NOT NULL x", None, SOURCE_15),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -54,13 +54,22 @@ class Catalog:
             ) from None
         return manifest
 
-    def evidence_put(self, backup_id: str, kind: EvidenceKind, record: Mapping[str, Any]) -> str:
+    def evidence_put(
+        self,
+        backup_id: str,
+        kind: EvidenceKind,
+        record: Mapping[str, Any],
+        sign: Callable[[Record], Record] | None = None,
+    ) -> str:
         """Write a record down; its key. `at` is now where the record says none; the same record twice is one.
 
+        sign: gives the record with its signature. It gets it as it will be stored: `at` may have to move.
         Raises ObjectExists for a second, different record of that kind and time.
         """
         at = self._after_all(backup_id, kind, moment(record.get("at")) or datetime.now(UTC))
         whole = {**record, "format": 1, "kind": kind, "backup_id": backup_id, "at": at.isoformat()}
+        if sign is not None:
+            whole = sign(whole)
         body = (json.dumps(whole, indent=1) + "\n").encode()
         key = keys.evidence_key(backup_id, kind, at)
         try:

@@ -163,8 +163,13 @@ def _good_at(found: _Dated | None) -> datetime | None:
 
 
 def _drilled(reader: Reader, files: Files) -> tuple[datetime | None, datetime | None]:
-    """(proven at, refuted at) by the newest drill that came to a verdict; one of them at most."""
+    """(proven at, refuted at) by the newest drill of this copy that came to a verdict; one of them at most.
+
+    A bucket that is replicated into another has the records of the other's copies too.
+    """
     for found in _newest(reader, files, "drill"):
+        if found.record.get("destination", reader.name) != reader.name:
+            continue
         at, verdict = moment(found.record.get("at")), found.record.get("verdict")
         if verdict == "proven":
             return at, None

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+from worker.core import keys
 from worker.core.backup import Manifest
 from worker.errors import ObjectArchived, ObjectMissing, StorageError
 from worker.storage import ObjectInfo, ObjectStore
@@ -23,6 +24,7 @@ class Reader:
     """Reads small objects, each version once."""
 
     def __init__(self, store: ObjectStore) -> None:
+        self.name = store.name
         self._store = store
         self._known: dict[ObjectInfo, Manifest | Record | None] = {}
 
@@ -41,15 +43,18 @@ class Reader:
         return known if isinstance(known, Manifest) else None
 
     def record(self, info: ObjectInfo) -> Record | None:
-        """None when it cannot be read. Raises StorageUnavailable."""
+        """None when it cannot be read, or is not the one of this name: a copied record proves nothing of a backup
+        that it is not about, and one of long ago is not the newest. Raises StorageUnavailable.
+        """
         if info not in self._known:
             try:
                 record = json.loads(load(self._store, info.key))
             except (ValueError, ObjectMissing, ObjectArchived):
                 record = None
-            if not isinstance(record, dict):
+            if not isinstance(record, dict) or not _named(record, info.key):
                 log.warning(
-                    "evidence unreadable", extra={"action": "catalog.evidence_unreadable", "object": info.key}
+                    f"{info.key} in {self.name} is no evidence: it cannot be read, or is a record of another name.",
+                    extra={"action": "catalog.evidence_unreadable", "object": info.key},
                 )
                 record = None
             self._known[info] = record
@@ -59,6 +64,16 @@ class Reader:
     def keep(self, infos: Iterable[ObjectInfo]) -> None:
         """Forget the rest."""
         self._known = {info: self._known[info] for info in infos if info in self._known}
+
+
+def _named(record: Record, key: str) -> bool:
+    """Whether backup, kind and time of a record are those of its key."""
+    at = moment(record.get("at"))
+    name = keys.parse(key)
+    if at is None or name is None:
+        return False
+    said = (str(record.get("backup_id")), str(record.get("kind")), at)
+    return said == (name.backup_id, name.evidence, keys.evidence_time(key))
 
 
 def own(manifest: Manifest, backup_id: str) -> Manifest:

@@ -103,5 +103,7 @@ def say(run: Run) -> None:
         click.secho(f"Error: {run.error['message']}", fg="red", err=True)
         if run.error.get("hint"):
             click.secho(f"Hint:  {run.error['hint']}", fg="yellow", err=True)
+    if result.get("unsigned"):
+        click.secho(f"Warning: {result['unsigned']}", fg="yellow", err=True)
     if result.get("report"):
         click.echo(f"  report:   {result['report']}", err=not proven)

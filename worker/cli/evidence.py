@@ -46,18 +46,28 @@ def list_evidence(backup_id: str, kind: EvidenceKind | None, destination: str | 
 @evidence.command("verify")
 @click.argument("what", metavar="BACKUP_ID|FILE")
 @click.option("--destination", help="Only the copy in this destination.")
+@click.option(
+    "--signer",
+    "signers",
+    multiple=True,
+    metavar="KEY",
+    help="Whose signature counts: fingerprint, key id or address; repeatable. Without: PGFLEET_SIGNING_KEY's, "
+    "or anybody's in the keyring where that is not set.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of what was checked.")
-def verify_evidence(what: str, destination: str | None, as_json: bool) -> int:
+def verify_evidence(what: str, destination: str | None, signers: tuple[str, ...], as_json: bool) -> int:
     """Check the signature of each drill record of BACKUP_ID, or of a FILE: a report with its FILE.asc, or a record.
 
     Exit codes: 0 all are signed and good, 1 no such backup, 7 one is not signed, was changed, or has no drill.
     """
     found = place.adapters()
+    trusted = _trusted(found, signers)
     if "/" in what or Path(what).is_file():
-        return _verify_file(found, Path(what), as_json)
+        return _verify_file(found, Path(what), trusted, as_json)
     backup_id = what
     checked = [
-        _checked(found, alias, record) for alias, record in _records(found, backup_id, destination, "drill")
+        _checked(found, alias, record, trusted)
+        for alias, record in _records(found, backup_id, destination, "drill")
     ]
     if not checked:
         raise ValidationFailed(f"No drill of {backup_id} is recorded.", f"Run one: pgfleet drill {backup_id}")
@@ -72,7 +82,25 @@ def verify_evidence(what: str, destination: str | None, as_json: bool) -> int:
     return 0 if all(one["ok"] for one in checked) else ValidationFailed.exit_code
 
 
-def _verify_file(adapters: Adapters, path: Path, as_json: bool) -> int:
+def _trusted(adapters: Adapters, signers: tuple[str, ...]) -> frozenset[str] | None:
+    """Fingerprints of the keys whose signatures count; None for any that is known. Raises ConfigError."""
+    configured = adapters.settings.signing_key
+    names = signers or ((configured,) if configured else ())
+    if not names:
+        return None
+    keys = frozenset[str]()
+    for name in names:
+        found = adapters.gpg.named(name)
+        if not found:
+            raise ConfigError(
+                f"There is no key {name} here, so its signatures cannot be checked.",
+                "Put its public key into PGFLEET_GPG_KEYS_DIR.",
+            )
+        keys |= found
+    return keys
+
+
+def _verify_file(adapters: Adapters, path: Path, trusted: frozenset[str] | None, as_json: bool) -> int:
     """Raises ConfigError for a file that cannot be read."""
     signature = path.with_name(path.name + SIGNATURE)
     try:
@@ -82,7 +110,12 @@ def _verify_file(adapters: Adapters, path: Path, as_json: bool) -> int:
         raise ConfigError(
             f"{error.filename} cannot be read: {error.strerror}.", "Name a report, or a record of evidence."
         ) from error
-    checked = _checked_file(adapters, content, detached, str(signature))
+    if detached is None:  # then by the signature that the record itself holds
+        record = _record_of(content)
+        detached = str(record.get("signature") or "").encode()
+        content = signed_text(record)
+    problem = f"it is not signed: there is no {signature}"
+    checked = _judged(adapters, content, detached, trusted, problem)
     if as_json:
         click.echo(json.dumps([{"file": str(path), **checked}]))
     elif checked["ok"]:
@@ -92,23 +125,30 @@ def _verify_file(adapters: Adapters, path: Path, as_json: bool) -> int:
     return 0 if checked["ok"] else ValidationFailed.exit_code
 
 
-def _checked_file(
-    adapters: Adapters, content: bytes, detached: bytes | None, signature: str
-) -> dict[str, Any]:
-    """By the signature beside it, else by the one that the record itself holds."""
-    if detached is None:
-        try:
-            record = json.loads(content)
-        except ValueError:
-            record = None
-        detached = str(record.get("signature") or "").encode() if isinstance(record, dict) else b""
-        content = signed_text(record) if detached else content
-    if not detached:
-        return {"ok": False, "signed_by": None, "problem": f"it is not signed: there is no {signature}"}
+def _record_of(content: bytes) -> dict[str, Any]:
+    """Empty for a file that is no record."""
     try:
-        key = adapters.gpg.verify_signature(content, detached)
+        record = json.loads(content)
+    except ValueError:
+        return {}
+    return record if isinstance(record, dict) else {}
+
+
+def _judged(
+    adapters: Adapters, content: bytes, signature: bytes, trusted: frozenset[str] | None, unsigned: str
+) -> dict[str, Any]:
+    """Is it signed, by somebody who counts? unsigned: what to say when it is not."""
+    if not signature:
+        return {"ok": False, "signed_by": None, "problem": unsigned}
+    try:
+        key = adapters.gpg.verify_signature(content, signature)
     except PgfleetError as error:
         return {"ok": False, "signed_by": None, "problem": error.message}
+    if trusted is not None and key not in trusted:
+        problem = (
+            f"it is signed by {key}, whose signature does not count here (PGFLEET_SIGNING_KEY, --signer)"
+        )
+        return {"ok": False, "signed_by": key, "problem": problem}
     return {"ok": True, "signed_by": key, "problem": None}
 
 
@@ -128,13 +168,14 @@ def _records(
     return sorted(records, key=lambda pair: str(pair[1].get("at")))
 
 
-def _checked(adapters: Adapters, alias: str, record: dict[str, Any]) -> dict[str, Any]:
+def _checked(
+    adapters: Adapters, alias: str, record: dict[str, Any], trusted: frozenset[str] | None
+) -> dict[str, Any]:
     said = {"destination": alias, "at": record.get("at"), "verdict": record.get("verdict")}
-    signature = record.get("signature")
-    if not signature:
-        return said | {"ok": False, "signed_by": None, "problem": "it is not signed (PGFLEET_SIGNING_KEY)"}
-    try:
-        key = adapters.gpg.verify_signature(signed_text(record), str(signature).encode())
-    except PgfleetError as error:
-        return said | {"ok": False, "signed_by": None, "problem": error.message}
-    return said | {"ok": True, "signed_by": key, "problem": None}
+    signature = str(record.get("signature") or "").encode()
+    unsigned = "it is not signed (PGFLEET_SIGNING_KEY)"
+    judged = _judged(adapters, signed_text(record), signature, trusted, unsigned)
+    of = record.get("destination")
+    if judged["ok"] and of != alias:
+        judged |= {"ok": False, "problem": f"it is about the copy in {of}"}
+    return said | judged

@@ -42,6 +42,10 @@ class Gpg:
         """
         return keys.resolve(self._home, recipients)
 
+    def named(self, name: str) -> frozenset[str]:
+        """Fingerprints of the keys that an email address, key id or fingerprint means, whatever state they are in."""
+        return keys.named(self._home, name)
+
     def has_secret(self, key_ids: Collection[str]) -> bool:
         """Whether the private key of any of these (sub)keys is here, by long key id or fingerprint."""
         return keys.has_secret(self._home, key_ids)

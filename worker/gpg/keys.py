@@ -89,6 +89,12 @@ def resolve(home: Home, recipients: Sequence[str]) -> list[Key]:
     return list({key.fingerprint: key for key in keys}.values())
 
 
+def named(home: Home, name: str) -> frozenset[str]:
+    return frozenset(
+        record["fingerprint"] for record in home.keyring.list_keys() if _is_meant(home, name, record)
+    )
+
+
 def _find(home: Home, recipient: str, records: Sequence[_Record]) -> Key:
     matching = [record for record in records if _is_meant(home, recipient, record)]
     faults = [fault for record in _newest_first(matching) if (fault := _fault(record)) is not None]

@@ -17,7 +17,7 @@ from secrets import token_hex
 from worker.config.model import Database, Destination
 from worker.core import human
 from worker.core.versions import warnings_for
-from worker.errors import AccessDenied, EncryptionFailed, ObjectLocked, StorageError
+from worker.errors import AccessDenied, ConfigError, EncryptionFailed, ObjectLocked, StorageError
 from worker.gpg import Key
 from worker.postgres.tools import discover
 from worker.steps import doctor_database
@@ -51,6 +51,8 @@ def probes(adapters: Adapters) -> list[Probe]:
         ]
     for alias, destination in settings.destinations.items():
         found.append(Probe(f"destination {alias}", partial(storage, destination)))
+    if settings.signing_key is not None:
+        found.append(Probe("signing key", partial(signing, adapters, settings.signing_key)))
     return [
         *found,
         Probe("spool", partial(spool, adapters)),
@@ -92,6 +94,23 @@ def encryption(adapters: Adapters, database: Database) -> Iterator[Check]:
         yield warning(name, "backups are stored unencrypted (ALLOW_UNENCRYPTED)", hint)
     for key in keys:
         yield _key(name, key, datetime.now(UTC))
+
+
+def signing(adapters: Adapters, key: str) -> Iterator[Check]:
+    """The key signs, here. Evidence is written where a drill ends: other hosts need no more than its public half."""
+    name, passphrase = "signing key", adapters.settings.gpg_passphrase_file
+    try:
+        adapters.gpg.sign(b"pgfleet doctor\n", key, passphrase_file=passphrase)
+    except ConfigError as error:
+        public = adapters.gpg.named(key)
+        hint = f"{error.hint} Without it, drills, audit records and reports that end on this host are not signed."
+        yield (
+            warning(name, error.message.removeprefix("PGFLEET_SIGNING_KEY: "), hint)
+            if public
+            else failed(name, error.message.removeprefix("PGFLEET_SIGNING_KEY: "), error.hint, 3)
+        )
+        return
+    yield ok(name, f"{key} signs evidence, audit records and reports")
 
 
 def _encrypt_something(adapters: Adapters, keys: list[Key]) -> None:

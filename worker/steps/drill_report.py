@@ -25,6 +25,7 @@ log = logging.getLogger("pgfleet.drill")
 
 _PAST = 23  # earlier drills in the trend
 _SHOWN = 20  # differences in the run's result
+_UNSIGNED = "This evidence is not signed: "
 
 Record = dict[str, Any]
 
@@ -64,6 +65,7 @@ def conclude(context: Context) -> Outcome:
         "control": record["control"],
         "report": report,
         "evidence": key,
+        "unsigned": next((note for note in record["notes"] if note.startswith(_UNSIGNED)), ""),
         "at": record["at"],
     }
     state: RunState = record["verdict"]
@@ -273,24 +275,40 @@ def _as_error(error: PgfleetError) -> dict[str, Any]:
 
 
 def _keep_evidence(context: Context, record: Record) -> str | None:
-    """Signed when there is a key for it. A drill without a verdict may have nowhere to leave its evidence."""
+    """A drill without a verdict may have nowhere to leave its evidence."""
     destination = record["destination"]
     if not destination:
         return None
-    settings = context.settings
-    if settings.signing_key:
-        record["signed_by"] = settings.signing_key
-        signature = context.adapters.gpg.sign(
-            signed_text(record), settings.signing_key, passphrase_file=settings.gpg_passphrase_file
-        )
-        record["signature"] = signature.decode()
+
+    def sign(whole: Record) -> Record:
+        record.update(whole)  # the report is to say the same
+        return _signed(context, record)
+
     try:
-        return context.adapters.catalog(destination).evidence_put(record["backup_id"], "drill", record)
+        return context.adapters.catalog(destination).evidence_put(record["backup_id"], "drill", record, sign)
     except PgfleetError as error:
         if record["verdict"] != "could_not_run" or isinstance(error, AccessDenied):
             raise
         log.warning(error.message, extra={"action": "drill.evidence", "hint": error.hint})
         return None
+
+
+def _signed(context: Context, record: Record) -> Record:
+    """With its signature where there is a key for it. A key that does not sign takes no verdict away: that says so."""
+    key = context.settings.signing_key
+    if key is None:
+        return record
+    record["signed_by"] = key
+    passphrase = context.settings.gpg_passphrase_file
+    try:
+        record["signature"] = context.adapters.gpg.sign(
+            signed_text(record), key, passphrase_file=passphrase
+        ).decode()
+    except PgfleetError as error:
+        record["signed_by"] = ""
+        record["notes"].append(f"{_UNSIGNED}{error.message}")
+        log.warning(error.message, extra={"action": "drill.sign", "hint": error.hint})
+    return record
 
 
 def _write_report(context: Context, record: Record) -> str:

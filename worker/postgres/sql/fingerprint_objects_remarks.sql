@@ -13,6 +13,7 @@ CROSS JOIN pg_identify_object(r.classoid, r.objoid, r.objsubid) i
 CROSS JOIN pg_identify_object_as_address(r.classoid, r.objoid, r.objsubid) a
 LEFT JOIN pg_index x ON r.classoid = 'pg_class'::regclass AND x.indexrelid = r.objoid
 LEFT JOIN rel h ON r.classoid = 'pg_class'::regclass AND h.oid = coalesce(x.indrelid, r.objoid)
--- 16384 is FirstNormalObjectId; the schema public keeps its comment from initdb unless somebody changes it
-WHERE (r.objoid >= 16384 OR r.classoid = 'pg_namespace'::regclass AND i.identity = 'public')
+-- 16384 is FirstNormalObjectId, which large objects do not heed; the schema public keeps its comment from initdb
+-- unless somebody changes it
+WHERE (r.objoid >= 16384 OR r.classoid = 'pg_largeobject'::regclass OR r.classoid = 'pg_namespace'::regclass AND i.identity = 'public')
   AND NOT EXISTS (SELECT FROM member m WHERE m.classid = r.classoid AND m.objid = r.objoid)

@@ -1,0 +1,54 @@
+"""Whose signature counts: anybody's whose key is here may have written something."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker.cli.evidence import _judged, _trusted
+from worker.errors import ConfigError, ValidationFailed
+
+KNOWN = {"ops@example.org": frozenset({"OPS"}), "old@example.org": frozenset({"OLD"})}
+
+
+def adapters(signing_key: str | None = None, signer: str = "OPS") -> Any:
+    def verify(_: bytes, signature: bytes) -> str:
+        if signature == b"bad":
+            raise ValidationFailed("One of them was changed.", "")
+        return signer
+
+    gpg = SimpleNamespace(named=lambda name: KNOWN.get(name, frozenset()), verify_signature=verify)
+    return SimpleNamespace(gpg=gpg, settings=SimpleNamespace(signing_key=signing_key))
+
+
+def judged(signature: bytes, signer: str, signing_key: str | None, *signers: str) -> Any:
+    found = adapters(signing_key, signer)
+    return _judged(found, b"record", signature, _trusted(found, signers), "it is not signed")
+
+
+@pytest.mark.parametrize(
+    ("signature", "signer", "signing_key", "signers", "problem"),
+    [
+        (b"good", "OPS", "ops@example.org", (), ""),
+        (b"good", "OLD", None, (), ""),
+        (b"good", "OLD", "ops@example.org", ("old@example.org",), ""),
+        (b"good", "OLD", "ops@example.org", ("ops@example.org", "old@example.org"), ""),
+        (b"good", "MALLORY", "ops@example.org", (), "does not count"),
+        (b"good", "OPS", "ops@example.org", ("old@example.org",), "does not count"),
+        (b"bad", "OPS", None, (), "changed"),
+        (b"", "OPS", None, (), "not signed"),
+    ],
+)
+def test_whose_signature_counts(
+    signature: bytes, signer: str, signing_key: str | None, signers: tuple[str, ...], problem: str
+) -> None:
+    told = judged(signature, signer, signing_key, *signers)
+    assert told["ok"] is not bool(problem)
+    assert problem in (told["problem"] or "")
+
+
+def test_a_key_that_is_not_here() -> None:
+    with pytest.raises(ConfigError, match="no key nobody"):
+        _trusted(adapters(), ("nobody",))
