@@ -25,6 +25,7 @@ _BLANKS = re.compile(r"[\s\u2500-\u257f]+")
 _NUMBERS = (
     (r"\x1b\[[0-9;]*m", ""),
     (r"\b(?=\w*\d)(?=\w*[a-z])[0-9a-z]{6,}\b", "0"),  # ids and digests
+    (r"\b[0-9A-F]{16,40}\b", "0"),  # of keys
     (r"\d+(?:[.,:]\d+)*", "0"),
     (r"\b0 ?(?:B|[KMGT]i?B|kB)\b", "0 B"),
     (r"\b0 ?(?:ms|s|min|m|h|d)\b", "0 s"),
