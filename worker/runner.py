@@ -14,14 +14,14 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 from typing import Any
 
 from worker import flows, log
 from worker.config.model import Settings
-from worker.errors import Busy, LeaseLost, PgfleetError
+from worker.errors import Busy, LeaseLost, LedgerUnavailable, PgfleetError
 from worker.ledger import Ledger, RunEnd
 from worker.ledger.model import Claim
 from worker.notify import ping
@@ -65,6 +65,7 @@ logger = logging.getLogger("pgfleet.runner")
 #: How often, and how long, a step waits for somebody else's lock before that counts as a failure.
 MAX_WAITS = 60
 WAIT_SECONDS = 15.0
+COMMIT_AGAIN_SECONDS = 2.0
 
 STEPS: Mapping[str, Callable[[Context], Outcome]] = {
     "backup.dump": dump.dump,
@@ -170,8 +171,7 @@ def _perform(adapters: Adapters, claim: Claim, watch: Watch) -> PgfleetError | N
         with Heartbeat(context), watch.during(context):
             outcome = STEPS[claim.step.name](context)
             context.check()
-        following = flows.follow(claim.step, outcome.result, outcome.fan_out)
-        ledger.commit(claim, outcome.result, following, end=_end(outcome))
+        _commit(ledger, claim, outcome)
     except Later as later:
         ledger.postpone(claim, later.seconds, later.data)
         watch.again(claim, later, later.seconds, counts=False)
@@ -190,6 +190,23 @@ def _perform(adapters: Adapters, claim: Claim, watch: Watch) -> PgfleetError | N
         _log_end(claim, outcome, seconds)
         watch.done(claim, outcome, seconds)
     return None
+
+
+def _commit(ledger: Ledger, claim: Claim, outcome: Outcome) -> None:
+    """Hours of dumping are not done again because the ledger is just being restarted.
+
+    A fan-out can be read once only; such a step has begun something rather than done it, and is soon done again.
+    """
+    until = time.monotonic() + claim.lease_seconds
+    while True:
+        following = flows.follow(claim.step, outcome.result, outcome.fan_out)
+        try:
+            return ledger.commit(claim, outcome.result, following, end=_end(outcome))
+        except LedgerUnavailable as error:
+            if not isinstance(outcome.fan_out, Collection) or time.monotonic() > until:
+                raise
+            logger.warning(error.message, extra={"action": "commit", "retry_in": COMMIT_AGAIN_SECONDS})
+            time.sleep(COMMIT_AGAIN_SECONDS)
 
 
 def _let_go(ledger: Ledger, claim: Claim, watch: Watch) -> None:

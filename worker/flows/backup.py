@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
+from worker.core.parts import PartPlan
 from worker.flows.rule import Result, Rule
 from worker.ledger.model import NewStep, RunKind, Step
 
@@ -24,6 +25,7 @@ def _after_dump(_: Step, result: Result, __: Iterable[Result]) -> Iterator[NewSt
             queue="spool",
             group="copy/",
             data={"archive": archive, "destinations": result["destinations"]},
+            size=archive["size"],
         )
     for destination in result["destinations"]:
         yield NewStep(
@@ -50,6 +52,7 @@ def _after_encrypt(step: Step, result: Result, _: Iterable[Result]) -> Iterator[
 
 
 def _after_upload(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
+    plan = PartPlan(result["size"], result["part_size"])
     for part in parts:
         yield NewStep(
             "backup.upload_part",
@@ -58,6 +61,7 @@ def _after_upload(step: Step, result: Result, parts: Iterable[Result]) -> Iterat
             group=step.group,
             branch=step.branch,
             data={"destination": step.branch, **result, **part},
+            size=plan.range(part["number"])[1],
         )
 
 
@@ -86,6 +90,7 @@ def _after_verify(step: Step, result: Result, parts: Iterable[Result]) -> Iterat
             group=f"verify/{destination}/",
             branch=destination,
             data={"destination": destination, **part},
+            size=part["size"],
         )
     yield NewStep(
         "backup.attest",

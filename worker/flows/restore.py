@@ -48,6 +48,7 @@ def _after_thaw(step: Step, result: Result, parts: Iterable[Result]) -> Iterator
             group=step.group,
             branch=step.branch,
             data=data,
+            size=part["size"],
         )
 
 

@@ -32,7 +32,15 @@ def _after_copy_plan(step: Step, result: Result, _: Iterable[Result]) -> Iterato
 def _after_copy_open(step: Step, result: Result, parts: Iterable[Result]) -> Iterator[NewStep]:
     for part in parts:
         key, data = f"{step.key}#{part['number']}", {"sources": step.data["sources"], **result, **part}
-        yield NewStep("copy.part", key, queue="verify", group=step.group, branch=step.branch, data=data)
+        yield NewStep(
+            "copy.part",
+            key,
+            queue="verify",
+            group=step.group,
+            branch=step.branch,
+            data=data,
+            size=2 * part["size"],  # fetched, and sent
+        )
 
 
 def _scrub(request: Result) -> list[NewStep]:
@@ -57,7 +65,14 @@ def _after_scrub_plan(step: Step, _: Result, parts: Iterable[Result]) -> Iterato
     for part in parts:
         key = f"{part['object']}@{destination}#{part['number']}"
         yield NewStep(
-            "scrub.part", key, queue="verify", group=step.group, branch=destination, data=part, max_attempts=3
+            "scrub.part",
+            key,
+            queue="verify",
+            group=step.group,
+            branch=destination,
+            data=part,
+            size=part["size"],
+            max_attempts=3,
         )
     yield NewStep(
         "scrub.attest",

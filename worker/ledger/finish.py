@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import Row, and_, select, update
@@ -37,10 +37,22 @@ def commit(
     if not conn.execute(update(steps).where(held(claim)).values(values)).rowcount:
         let_go(conn, claim)
         return _committed(conn, claim)
-    rows.insert_steps(conn, claim.run.id, claim.step.generation, next_steps, max_attempts=max_attempts)
+    generation = claim.step.generation
+    branches = rows.insert_steps(conn, claim.run.id, generation, next_steps, max_attempts=max_attempts)
+    _skip_failed(conn, claim.run.id, generation, branches)
     if ending is not None:
         runs.end(conn, claim.run.id, ending)
     return True
+
+
+def _skip_failed(conn: Connection, run_id: str, generation: int, branches: Collection[str]) -> None:
+    """What comes into a branch after it has failed is not done either."""
+    if not branches:
+        return
+    mine = and_(steps.c.run_id == run_id, steps.c.generation == generation, steps.c.state == "failed")
+    failed = select(steps.c.branch).where(mine, steps.c.branch.in_(branches)).distinct()
+    for branch in list(conn.execute(failed).scalars()):
+        runs.skip(conn, run_id, generation=generation, branch=branch)
 
 
 def _size(result: Mapping[str, Any]) -> dict[str, int]:

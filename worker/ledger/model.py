@@ -51,6 +51,7 @@ class NewStep:
     of its `needs`; ``needs="*"`` waits for every other step of the run that is not `always`.
     branch: a failure for good skips the other undone steps of the same branch; with no branch it fails the run.
     always: runs once the run has ended, however it ended; it cannot fail the run.
+    size: the bytes that it is about, where they are known; what is left of a run is estimated from these.
     """
 
     name: str
@@ -61,6 +62,7 @@ class NewStep:
     branch: str = ""
     always: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
+    size: int = 0
     max_attempts: int = 0  # 0: the ledger's default
 
 

@@ -73,15 +73,18 @@ def step(row: Row[Any]) -> Step:
 
 def insert_steps(
     conn: Connection, run_id: str, generation: int, new: Iterable[NewStep], *, max_attempts: int
-) -> None:
+) -> set[str]:
     """Insert in batches: 100,000 steps from a generator take no memory. A step that is there already stays.
 
-    Raises ValueError for a `group` or `needs` that is no path ending in "/".
+    Returns the branches that they belong to. Raises ValueError for a `group` or `needs` that is no path ending in "/".
     """
     statement = insert_ignoring(conn, schema.steps)
     values = (_values(run_id, generation, each, max_attempts) for each in new)
+    branches: set[str] = set()
     for batch in _batches(values):
         conn.execute(statement, batch)
+        branches |= {each["branch"] for each in batch if each["branch"]}
+    return branches
 
 
 def insert_ignoring(conn: Connection, table: Any) -> Any:
@@ -107,6 +110,7 @@ def _values(run_id: str, generation: int, new: NewStep, max_attempts: int) -> di
         "needs": new.needs,
         "branch": new.branch,
         "always": new.always,
+        "bytes_total": new.size,
         "max_attempts": new.max_attempts or max_attempts,
         "data": dict(new.data),
     }

@@ -129,7 +129,7 @@ class Context:
         self.claim = claim
         self.stop = threading.Event()
         self.bytes_done = 0
-        self.bytes_total = 0
+        self.bytes_total = claim.step.bytes_total
 
     @property
     def run(self) -> Run:
