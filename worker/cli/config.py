@@ -6,10 +6,10 @@ import json
 from itertools import groupby
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from worker.cli import render
 from worker.config.explain import Row, explain
 
 
@@ -27,9 +27,9 @@ def config(as_json: bool, only_set: bool) -> None:
         return
     if not rows:
         click.echo("Nothing is set: all settings have their defaults.")
-    console = Console()
+    console = render.console()
     for group, members in groupby(rows, key=lambda row: row.group):
-        console.print(_table(group, list(members), wide=console.width >= 120))
+        console.print(_table(group, list(members), wide=console.is_terminal and console.width >= 120))
         console.print()
 
 

@@ -9,11 +9,10 @@ from dataclasses import asdict
 from functools import partial
 
 import click
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from worker.cli import broker_check, place
+from worker.cli import broker_check, place, render
 from worker.steps.doctor import probes
 from worker.steps.examine import PROBE_SECONDS, Check, Probe, examine, exit_code
 
@@ -43,7 +42,7 @@ def doctor(as_json: bool, timeout: float) -> int:
         checks = list(examine(asked, timeout))
         click.echo(json.dumps(_report(checks), ensure_ascii=False))
     else:
-        console = Console()
+        console = render.console()
         with console.status("Asking…"):
             checks = list(examine(asked, timeout))
         console.print(_table(checks))

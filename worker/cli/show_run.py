@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import click
 
-from worker.cli import render
 from worker.core import human
 from worker.ledger.model import Run
 from worker.steps.context import Adapters
+
+_TIMES = ("started_at", "ended_at")
 
 
 def describe(adapters: Adapters, run: Run) -> dict[str, Any]:
@@ -21,16 +23,23 @@ def describe(adapters: Adapters, run: Run) -> dict[str, Any]:
         "state": run.state,
         "backup_id": run.backup_id,
         "requested_by": run.requested_by,
-        "created_at": render.moment(run.created_at),
-        "started_at": render.moment(run.started_at) if run.started_at else None,
-        "ended_at": render.moment(run.ended_at) if run.ended_at else None,
+        "created_at": _time(run.created_at),
+        "started_at": _time(run.started_at),
+        "ended_at": _time(run.ended_at),
         "seconds": round(run.ended_at - run.started_at, 3) if run.ended_at and run.started_at else None,
         "copies": list(run.result.get("copies", [])),
         "result": dict(run.result),
         "error": dict(run.error) if run.error else None,
         "exit_code": exit_code(run),
-        "steps": adapters.ledger.progress(run.id),
+        "steps": [
+            row | {name: _time(row[name]) for name in _TIMES} for row in adapters.ledger.progress(run.id)
+        ],
     }
+
+
+def _time(at: float | None) -> str | None:
+    """As all times of our JSON: ISO 8601, with its offset."""
+    return datetime.fromtimestamp(at, UTC).isoformat() if at is not None else None
 
 
 def exit_code(run: Run) -> int | None:

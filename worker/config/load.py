@@ -93,7 +93,7 @@ def _destinations(sources: Sources, given: dict[Table, dict[str, Given]], proble
             others = ", ".join(one.label for one in s3.values())
             problems.append(
                 Problem(
-                    f"S3_BUCKET is not set, but {others} is.",
+                    f"S3_BUCKET is not set, but {others} {'is' if len(s3) == 1 else 'are'}.",
                     "Write S3_BUCKET=… to store copies there, or unset it to keep local copies only.",
                 )
             )
