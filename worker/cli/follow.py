@@ -1,28 +1,30 @@
-"""Watching a run: live progress at a terminal, plain lines elsewhere. The truth is the ledger's."""
+"""Watching runs: live progress at a terminal, plain lines elsewhere. The truth is the ledger's."""
 
 from __future__ import annotations
 
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import click
-from rich.console import Console, Group
+from rich.console import Console
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
 from worker import here as here_mode
 from worker.cli import render
-from worker.core import human
-from worker.ledger.model import Run, Step
+from worker.cli.picture import Picture
+from worker.cli.troubles import troubles
+from worker.errors import LedgerUnavailable
+from worker.ledger.model import OPEN_STATES, Run
 from worker.steps.context import Adapters
 
 POLL_SECONDS = 0.4
-_PATIENCE_SECONDS = 5.0
-_ALIVE_SECONDS = 45.0
+#: A fleet's run goes on while the ledger is restarted, and so does whoever watches it.
+_LEDGER_AWAY_SECONDS = 120.0
+
+Look = Callable[[Sequence[Run]], object]
 
 
 def follow(adapters: Adapters, run: Run, *, here: bool = False, quiet: bool = False) -> Run:
@@ -30,11 +32,66 @@ def follow(adapters: Adapters, run: Run, *, here: bool = False, quiet: bool = Fa
 
     Ctrl-C leaves a fleet's run going; a `--here` run is cancelled and cleaned up after.
     """
+    (ended,) = follow_all(adapters, [run], here=here, quiet=quiet)
+    return ended
+
+
+def follow_all(
+    adapters: Adapters, runs: Sequence[Run], *, here: bool = False, quiet: bool = False
+) -> Iterator[Run]:
+    """Show runs until they have ended, each given when it has. The fleet's are shown side by side; with `here` this
+    process does them, one after the other. See `follow` for ctrl-C.
+    """
+    lines = Lines(adapters, named=len(runs) > 1)
     if not here:
-        return _watch(adapters, run.id, quiet=quiet)
-    with _working(adapters, run.id) as thread:
-        _watch(adapters, run.id, quiet=quiet, alive=thread)
-    return adapters.ledger.run(run.id)
+        yield from _shown(lines, runs, quiet=quiet)
+        return
+    for run in runs:
+        with _working(adapters, run.id) as thread:
+            list(_shown(lines, [run], quiet=quiet, going=thread.is_alive))
+        yield adapters.ledger.run(run.id)
+
+
+def _shown(
+    lines: Lines, runs: Sequence[Run], *, quiet: bool, going: Callable[[], bool] = lambda: True
+) -> Iterator[Run]:
+    """As `until_ended`; at a terminal all of them at the end, when the picture stands still."""
+    adapters = lines.adapters
+    if quiet or not sys.stdout.isatty():
+        yield from until_ended(adapters, runs, _nothing if quiet else lines.show, going)
+        return
+    with Live(console=Console(), refresh_per_second=8) as live:
+        ended = list(until_ended(adapters, runs, lambda now: live.update(Picture(adapters, now)), going))
+    yield from ended
+
+
+def _nothing(_: Sequence[Run]) -> None:
+    pass
+
+
+def until_ended(
+    adapters: Adapters, runs: Sequence[Run], look: Look, going: Callable[[], bool] = lambda: True
+) -> Iterator[Run]:
+    """Give each run when it has ended, all of them when nothing is `going` on any more. `look` gets all at each look.
+
+    Raises LedgerUnavailable when the ledger has been away for two minutes.
+    """
+    known = {run.id: run for run in runs}
+    waiting, answered = list(known), time.monotonic()
+    while waiting:
+        last = not going()
+        try:
+            known |= {run_id: adapters.ledger.run(run_id) for run_id in waiting}
+            look(list(known.values()))
+            answered = time.monotonic()
+        except LedgerUnavailable:
+            if time.monotonic() - answered > _LEDGER_AWAY_SECONDS:
+                raise
+        ended = [run_id for run_id in waiting if last or not known[run_id].open]
+        waiting = [run_id for run_id in waiting if run_id not in ended]
+        yield from (known[run_id] for run_id in ended)
+        if waiting:
+            time.sleep(POLL_SECONDS)
 
 
 @contextmanager
@@ -62,82 +119,40 @@ def _working(adapters: Adapters, run_id: str) -> Iterator[threading.Thread]:
         raise failure[0]
 
 
-def _watch(adapters: Adapters, run_id: str, *, quiet: bool, alive: threading.Thread | None = None) -> Run:
-    if quiet:
-        return _poll(adapters, run_id, alive, lambda run: None)
-    if sys.stdout.isatty():
-        with Live(console=Console(), refresh_per_second=8) as live:
-            return _poll(adapters, run_id, alive, lambda run: live.update(_picture(adapters, run)))
-    lines = _Lines(adapters)
-    return _poll(adapters, run_id, alive, lines.show)
-
-
-def _poll(adapters: Adapters, run_id: str, alive: threading.Thread | None, show: object) -> Run:
-    assert callable(show)
-    while True:
-        run = adapters.ledger.run(run_id)
-        show(run)
-        if not run.open or (alive is not None and not alive.is_alive()):
-            return run
-        time.sleep(POLL_SECONDS)
-
-
-def _picture(adapters: Adapters, run: Run) -> Group:
-    table = Table(box=None, pad_edge=False)
-    for heading in ("", "step", "where", "parts", "bytes", "rate", "time"):
-        table.add_column(heading, justify="left" if heading in ("", "step", "where") else "right")
-    for row in render.progress_rows(adapters.ledger.progress(run.id), time.time()):
-        table.add_row(*row)
-    table.title = Text(f"{run.kind} of {run.database}, run {run.id}: {run.state}", style="bold")
-    table.title_justify = "left"
-    return Group(table, *(Text(line, style="yellow") for line in troubles(adapters, run)))
-
-
-def troubles(adapters: Adapters, run: Run) -> list[str]:
-    """What holds an open run up: attempts that failed and are made again, or nobody to do the work."""
-    if not run.open:
-        return []
-    lines = [
-        f"{step.name}{f' ({step.branch})' if step.branch else ''}: {_reason(step)}"
-        for step in adapters.ledger.waiting(run.id)
-    ]
-    if run.state == "queued" and not run.here and time.time() - run.created_at > _PATIENCE_SECONDS:
-        alive = adapters.ledger.workers(alive_within=_ALIVE_SECONDS)
-        first = next(iter(adapters.ledger.steps(run.id)))
-        if not any(first.queue in worker.queues for worker in alive):
-            lines.append(
-                f"No worker takes queue {first.queue!r}. Start one: celery -A worker.app worker -Q {first.queue}"
-                " (or do without: --here)."
-            )
-    return lines
-
-
-def _reason(step: Step) -> str:
-    again = max(0.0, (step.next_attempt_at or 0.0) - time.time())
-    message = step.data.get("waiting_for") or (step.error or {}).get("message", "put off")
-    tries = f", attempt {step.attempts} of {step.max_attempts}" if step.error else ""
-    return f"{message} Again in {human.duration(again)}{tries}."
-
-
-class _Lines:
+class Lines:
     """One line when a step begins or ends, and when something holds it up: readable in a log."""
 
-    def __init__(self, adapters: Adapters) -> None:
-        self._adapters = adapters
+    def __init__(self, adapters: Adapters, *, named: bool) -> None:
+        """named: each line says which database it is about."""
+        self.adapters = adapters
+        self._named = named
         self._said: set[tuple[str, ...]] = set()
 
-    def show(self, run: Run) -> None:
-        for row in self._adapters.ledger.progress(run.id):
+    def show(self, runs: Sequence[Run]) -> None:
+        found = [line for run in runs for line in self._news(run)]
+        for at, line in sorted(found, key=lambda one: one[0]):
+            click.echo(f"{render.clock(at)} {line}")
+
+    def _news(self, run: Run) -> Iterator[tuple[float, str]]:
+        """(when, what) of what was not said yet; by the ledger's clock."""
+        if (run.id, "ended") in self._said:
+            return
+        name = f"{run.database}: " if self._named else ""
+        for row in self.adapters.ledger.progress(run.id):
             state = render.state_of(row)
-            if (
-                state != "waiting"
-                and not row["name"].endswith(".sweep")
-                and self._new(row["name"], row["branch"], state)
-            ):
-                click.echo(f"{render.clock(time.time())} {render.progress_line(row, state)}")
-        for line in troubles(self._adapters, run):
-            if self._new(line.partition(" Again in ")[0]):
-                click.echo(f"{render.clock(time.time())} {line}")
+            mark = (run.id, row["name"], row["branch"])
+            if row["name"].endswith(".sweep") or state in ("waiting", "skipped"):
+                continue
+            if state == "running" and (*mark, "done") in self._said:  # more of them have come up
+                continue
+            if self._new(*mark, state):
+                at = row["started_at"] if state == "running" else row["ended_at"]
+                yield at or time.time(), f"{name}{render.progress_line(row, state)}"
+        for line in troubles(self.adapters, run):
+            if self._new(run.id, line.partition(" Again in ")[0]):
+                yield time.time(), f"{name}{line}"
+        if run.state not in OPEN_STATES:
+            self._new(run.id, "ended")
 
     def _new(self, *mark: str) -> bool:
         fresh = mark not in self._said

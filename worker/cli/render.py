@@ -75,6 +75,8 @@ def state_of(row: Mapping[str, Any]) -> str:
         return "failed"
     if row["done"] == row["total"]:
         return "done"
+    if row["skipped"] and row["done"] + row["skipped"] == row["total"]:
+        return "skipped"
     return "running" if row["running"] or row["done"] else "waiting"
 
 

@@ -3,29 +3,35 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 
 import click
 from rich.console import Console, Group
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from worker.cli import place, render
-from worker.cli.follow import troubles
-from worker.cli.show_run import describe
-from worker.core import human
+from worker.cli.follow import Lines
+from worker.cli.picture import Picture, runs_table, steps_table
+from worker.cli.show_run import describe, say_end
+from worker.cli.troubles import troubles
 from worker.ledger.model import OPEN_STATES, Run
 from worker.steps import audit
 from worker.steps.context import Adapters
+
+_LOOK_SECONDS = 1.0
+_OPEN = 1000
 
 
 @click.command()
 @click.option(
     "--follow", is_flag=True, help="Keep showing, with live progress, until nothing is open (ctrl-C ends it)."
 )
-@click.option("--limit", default=20, show_default=True, help="At most so many runs.")
+@click.option(
+    "--limit", default=20, show_default=True, type=click.IntRange(min=1), help="At most so many runs."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array.")
 def runs(follow: bool, limit: int, as_json: bool) -> int:
     """Show the newest runs: backups, restores, drills and cleanups."""
@@ -35,54 +41,51 @@ def runs(follow: bool, limit: int, as_json: bool) -> int:
         return 0
     if not follow:
         shown = found.ledger.runs(limit=limit)
-        render.console().print(Group(_table(shown), *_waiting(found, shown)))
+        render.console().print(Group(runs_table(shown), *_waiting(found, shown)))
         return 0
+    (_follow_on_screen if sys.stdout.isatty() else _follow_in_lines)(found, limit)
+    return 0
+
+
+def _follow_on_screen(found: Adapters, limit: int) -> None:
     with Live(console=Console(), refresh_per_second=4) as live:
         while True:
-            shown = found.ledger.runs(limit=limit)
-            live.update(_picture(found, shown))
+            shown = _newest(found, limit)
+            live.update(Picture(found, shown))
             if not any(run.open for run in shown):
-                return 0
-            time.sleep(1.0)
+                return
+            time.sleep(_LOOK_SECONDS)
 
 
-def _picture(found: Adapters, shown: list[Run]) -> Group:
-    """All runs, and under them the steps of those that are open."""
-    open_ = [_steps(found, run) for run in shown if run.open]
-    return Group(_table(shown), *open_, *_waiting(found, shown))
+def _follow_in_lines(found: Adapters, limit: int) -> None:
+    """For a file or a pipe: what is there, and then a line for each thing that happens."""
+    render.console().print(runs_table(_newest(found, limit)))
+    lines = Lines(found, named=True)
+    open_: dict[str, Run] = {}
+    while True:
+        open_ |= {run.id: run for run in found.ledger.runs(states=OPEN_STATES, limit=_OPEN)}
+        now = [found.ledger.run(run_id) for run_id in open_]
+        lines.show(now)
+        for run in now:
+            if not run.open:
+                say_end(run)
+                del open_[run.id]
+        if not open_:
+            return
+        time.sleep(_LOOK_SECONDS)
+
+
+def _newest(found: Adapters, limit: int) -> list[Run]:
+    """The newest runs, and every open one."""
+    newest = found.ledger.runs(limit=limit)
+    older = [run for run in found.ledger.runs(states=OPEN_STATES, limit=_OPEN) if run not in newest]
+    return [*newest, *older]
 
 
 def _waiting(found: Adapters, shown: list[Run]) -> list[Text]:
     """What the open runs wait for, and until about when where that is known."""
     lines = [f"{run.id} {line}" for run in shown for line in troubles(found, run)]
     return [Text(line, style="yellow") for line in lines]
-
-
-def _table(shown: list[Run]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for heading in ("run", "kind", "database", "state", "began (UTC)", "took", "asked by"):
-        table.add_column(heading, no_wrap=heading != "asked by")
-    for run in shown:
-        took = human.duration((run.ended_at or time.time()) - run.started_at) if run.started_at else "-"
-        table.add_row(
-            run.id,
-            run.kind,
-            run.database,
-            render.state(run.state),
-            render.moment(run.started_at),
-            took,
-            escape(run.requested_by),
-        )
-    return table
-
-
-def _steps(found: Adapters, run: Run) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold", title=f"run {run.id}", title_justify="left")
-    for heading in ("", "step", "where", "parts", "bytes", "rate", "time"):
-        table.add_column(heading)
-    for row in render.progress_rows(found.ledger.progress(run.id), time.time()):
-        table.add_row(*row)
-    return table
 
 
 @click.group()
@@ -101,9 +104,11 @@ def show(run_id: str, as_json: bool) -> int:
         click.echo(json.dumps(describe(found, shown)))
         return 0
     console = render.console()
-    console.print(_table([shown]))
+    console.print(runs_table([shown]))
     console.print(f"backup: {shown.backup_id or 'not named yet'}\n")
-    console.print(Group(_steps(found, shown), *_waiting(found, [shown])))
+    console.print(
+        Group(steps_table(f"run {shown.id}", found.ledger.progress(shown.id)), *_waiting(found, [shown]))
+    )
     if shown.error is not None:
         message, hint = escape(shown.error["message"]), escape(shown.error.get("hint", ""))
         console.print(f"\n[red]Error:[/] {message}\n[yellow]Hint:[/]  {hint}")

@@ -11,7 +11,7 @@ import click
 
 from worker import here as here_mode
 from worker.cli import place
-from worker.cli.follow import follow
+from worker.cli.follow import follow_all
 from worker.cli.show_run import describe, exit_code, say_end
 from worker.ledger.model import Run
 from worker.steps.context import Adapters
@@ -34,12 +34,15 @@ def see_through(
                 place.send_due(found.settings, found, run.id)
             if not wait:
                 return _asked(runs, as_json)
-        ended = [follow(found, run, here=here, quiet=as_json) for run in runs]
-    for run in ended:
-        if as_json:
+        ended = []
+        for run in follow_all(found, runs, here=here, quiet=as_json):
+            ended.append(run)
+            if not as_json:
+                say(run)
+    if as_json:
+        order = [run.id for run in runs]
+        for run in sorted(ended, key=lambda run: order.index(run.id)):
             click.echo(json.dumps(shown(found, run)))
-        else:
-            say(run)
     return max((exit_code(run) or 0 for run in ended), default=0)
 
 
