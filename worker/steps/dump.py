@@ -18,12 +18,14 @@ from worker.postgres.globals import dump_globals
 from worker.postgres.snapshot import Snapshot, held_snapshot
 from worker.postgres.tools import Tools, client_for
 from worker.steps.contents import reading
-from worker.steps.context import Context, Outcome
+from worker.steps.context import Context, Later, Outcome
 from worker.steps.facts import FACTS
 from worker.steps.keys import recipients
 
 #: Without an earlier backup to go by: an archive is compressed and has no indexes in it.
 _GUESSED_RATIO = 0.5
+#: Runs to look through for one that dumped in the same second; more cannot have begun since.
+_LATELY = 100
 GLOBALS = "globals.sql"
 FINGERPRINT = "fingerprint.json"
 
@@ -40,9 +42,7 @@ def dump(context: Context) -> Outcome:
     with held_snapshot(database, application_name=name) as snapshot:
         directory = _fresh(context.run_dir)  # under the lock: nobody else's dump writes there now
         tools = client_for(database, snapshot.facts.version, context.settings.pg_bin)
-        context.set_run(
-            backup_id=backup_id(database.alias, snapshot.taken_at), spool_id=context.adapters.spool.id
-        )
+        context.set_run(backup_id=own_id(context, snapshot.taken_at), spool_id=context.adapters.spool.id)
         expected = _expected_bytes(context, snapshot.facts.size_bytes)
         context.adapters.spool.need(2 * expected, f"The backup of {database.alias}")
         context.progress(0, expected)
@@ -62,6 +62,18 @@ def dump(context: Context) -> Outcome:
         "fingerprint_seconds": round(contents.fingerprint.seconds, 3) if contents.fingerprint else None,
     }
     return Outcome(result)
+
+
+def own_id(context: Context, taken_at: datetime) -> str:
+    """The backup's id, of the second of its snapshot. Raises Later when the run before was as quick as that.
+
+    Called under the database's lock: whoever held it before has put its id on record.
+    """
+    chosen = backup_id(context.run.database, taken_at)
+    before = context.ledger.runs(kind="backup", database=context.run.database, limit=_LATELY)
+    if any(run.backup_id == chosen and run.id != context.run.id for run in before):
+        raise Later(f"{chosen} was taken in this very second by another run.", 1.0)
+    return chosen
 
 
 def _fresh(directory: Path) -> Path:
