@@ -7,6 +7,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
 from worker import notify, runner
 from worker.ledger.model import OPEN_STATES, Run
+from worker.owner import is_dead, me
 from worker.steps.context import Adapters
 
 _Busy = set[Future[object]]
@@ -31,10 +32,28 @@ def work(adapters: Adapters, run_id: str, *, threads: int = 4) -> Run:
                 continue
             due_in = ledger.next_due_at(run_id=run_id, here=here)
             if due_in is None:
+                _clean_up_after_the_dead(adapters)
                 _deliver(adapters)
                 notify.tell(ledger, adapters.settings)  # where there is no fleet nobody else does
                 return ledger.run(run_id)
             time.sleep(min(max(due_in, 0.05), 1.0))
+
+
+def _clean_up_after_the_dead(adapters: Adapters) -> None:
+    """What a killed `--here` of this machine has left: a spool with plain archives, a database that was half loaded.
+
+    Where there is a fleet, its `reconcile` has that run go on. Here it has failed, for nobody waits for it any more: a
+    replace must not happen a day later. What cannot be cleaned up now is left for the next command.
+    """
+    ledger = adapters.ledger
+    if ledger.workers(alive_within=adapters.settings.spool_gone_seconds):
+        return
+    ledger.break_dead_leases(is_dead)
+    me_now = me()
+    for run_id in ledger.inherit(is_dead, me_now):
+        while hints := ledger.take_due(run_id=run_id, here=me_now, resend_after=0):
+            for hint in hints:
+                runner.perform(adapters, run_id, hint.step_id)
 
 
 def _deliver(adapters: Adapters) -> None:

@@ -167,6 +167,8 @@ def _cleanup_run(adapters: Adapters, database: str, request: CleanupRequest, who
 def _restore_run(adapters: Adapters, request: RestoreRequest, who: str, here: str, **local: str) -> NewRun:
     """`local`: what only this machine's own command line may say (restore_choose.FILE and OUTPUT)."""
     database = request.database or database_of(adapters, request.backup)
+    if request.destination is not None:
+        adapters.destination(request.destination)
     if restore_choose.OUTPUT not in local:
         target = restore_choose.target_of(adapters, request.target, database)
         restore_choose.check_allowed(request, target)

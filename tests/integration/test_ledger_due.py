@@ -87,6 +87,20 @@ def test_a_private_run_is_adopted_when_its_process_is_dead(ledger: Ledger) -> No
     assert {hint.run_id for hint in ledger.take_due()} == {dead.id, unswept.id}
 
 
+def test_a_private_run_of_a_dead_process_is_failed_and_cleaned_up_after(ledger: Ledger) -> None:
+    alive, dead = (
+        start(ledger, NewStep("dump"), NewStep("sweep", always=True), here=here) for here in ("alive", "dead")
+    )
+    assert ledger.inherit(lambda here: here == "dead", "heir") == [dead.id]
+    assert ledger.inherit(lambda here: here != "alive", "heir") == []
+    assert ledger.run(alive.id).open
+    failed = ledger.run(dead.id)
+    assert (failed.state, failed.here) == ("failed", "heir")
+    assert failed.error is not None
+    assert failed.error["type"] == "Killed"
+    assert [hint.name for hint in ledger.take_due(here="heir")] == ["sweep"]
+
+
 def test_the_next_moment(ledger: Ledger) -> None:
     assert ledger.next_due_at() is None
     run = start(ledger, NewStep("a"), NewStep("b", needs="x/"), NewStep("x", group="x/"))

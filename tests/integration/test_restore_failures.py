@@ -151,6 +151,10 @@ def test_refused_before_anything_is_written(
 def test_unknown_target_and_backup(scene: Scene) -> None:
     with pytest.raises(ConfigError, match="no target"):
         scene.restore(target="elsewhere")
+    with pytest.raises(ConfigError, match="no destination"):
+        scene.restore(destination="elsewhere")
+    with pytest.raises(ConfigError, match="no database of this configuration"):
+        scene.restore(target=None, database=None, backup="legacy-backup-20250101-010203")
     failed(scene, scene.restore(backup="shop-backup-20010101-000000"), 1, "shop-backup-20010101-000000")
 
 
@@ -232,9 +236,8 @@ here.work(adapters, run.id)
 """
 
 
-@pytest.mark.parametrize("step", STEPS)
-def test_killed_at_each_step(scene: Scene, step: str) -> None:
-    """The process dies with its work done and not recorded; the fleet takes over, and the restore ends well."""
+def killed_here(scene: Scene, step: str) -> tuple[str, Adapters]:
+    """(run, adapters of its ledger): a restore that died with a step done and not recorded."""
     ledger_url = f"sqlite:///{scene.root}/ledger.db"
     settings = scene.settings(PGFLEET_LEDGER_URL=ledger_url)
     env = {
@@ -251,9 +254,14 @@ def test_killed_at_each_step(scene: Scene, step: str) -> None:
         check=False,
     )
     assert killed.returncode == -9, killed.stderr
-    run_id = killed.stdout.strip()
-    ledger = Ledger(ledger_url, max_attempts=5)
-    adapters = Adapters(settings, ledger)
+    return killed.stdout.strip(), Adapters(settings, Ledger(ledger_url, max_attempts=5))
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_at_each_step(scene: Scene, step: str) -> None:
+    """The process dies with its work done and not recorded; the fleet takes over, and the restore ends well."""
+    run_id, adapters = killed_here(scene, step)
+    ledger = adapters.ledger
     reconcile.take_over(adapters)
     while (hints := ledger.take_due(resend_after=0)) or ledger.next_due_at() is not None:
         for hint in hints:
@@ -265,6 +273,17 @@ def test_killed_at_each_step(scene: Scene, step: str) -> None:
 
 
 # --- other ways to restore ------------------------------------------------------------------------------------------
+
+
+def test_without_a_fleet_the_next_command_cleans_up_after_one_that_was_killed(scene: Scene) -> None:
+    run_id, adapters = killed_here(scene, "load")
+    assert len(scene.litter()) == 2, "a database that was half loaded, and plain archives"
+    done = scene.work(adapters, "restore", {"target": "there", "as_name": "back", "dry_run": True})
+    assert done.state == "succeeded", done.error
+    killed = adapters.ledger.run(run_id)
+    assert killed.state == "failed"
+    assert "was killed" in killed.error["message"]  # type: ignore[index]
+    assert not scene.litter()
 
 
 def test_parts_of_a_backup(scene: Scene) -> None:

@@ -58,7 +58,7 @@ _CONSEQUENCE = {
     metavar="OLD=NEW",
     help="Put what was in OLD into NEW; repeatable.",
 )
-@click.option("--jobs", type=int, help="Parallel pg_restore jobs.")
+@click.option("--jobs", type=click.IntRange(1, 64), help="Parallel pg_restore jobs.")
 @click.option("--dry-run", is_flag=True, help="Fetch and check, say what would happen, write nothing.")
 @click.option("--force", is_flag=True, help="Do not ask; for automation.")
 @click.option("--key", "idempotency_key", help="Asked twice with the same key, it is the same run.")

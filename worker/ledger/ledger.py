@@ -244,6 +244,16 @@ class Ledger:
         gone = [(run_id, here) for run_id, here in found if dead(here)]
         return sum(self._each(mend.adopt, run_id, here) for run_id, here in gone)
 
+    def inherit(self, dead: Callable[[str], bool], to: str) -> list[str]:
+        """Fail the unfinished runs of dead `here` processes; the process `to` may clean up after them."""
+        with self._database.read() as conn:
+            found = mend.private(conn)
+        return [
+            run_id
+            for run_id, here in found
+            if here != to and dead(here) and self._each(mend.inherit, run_id, here, to)
+        ]
+
     def unswept(self) -> list[tuple[str, int, str]]:
         """(run, step, spool) of each undone clean-up after a fleet's run that has ended and had a spool."""
         with self._database.read() as conn:

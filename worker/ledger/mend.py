@@ -88,10 +88,23 @@ def private(conn: Connection) -> list[tuple[str, str]]:
     return [(row.id, row.here) for row in conn.execute(query)]
 
 
-def adopt(conn: Connection, run_id: str, here: str) -> bool:
-    """Give such a run to the fleet."""
+def adopt(conn: Connection, run_id: str, here: str, to: str = "") -> bool:
+    """Give such a run to the fleet, or to the process `to`."""
     mine = update(runs_table).where(runs_table.c.id == run_id, runs_table.c.here == here)
-    return bool(conn.execute(mine.values(here="")).rowcount)
+    return bool(conn.execute(mine.values(here=to)).rowcount)
+
+
+def inherit(conn: Connection, run_id: str, here: str, to: str) -> bool:
+    """Fail the run of a dead process, and give what is to be cleaned up after it to the process `to`."""
+    if not adopt(conn, run_id, here, to):
+        return False
+    error = runs.failure(
+        "Killed",
+        "The process that did this run was killed.",
+        "Start it again; `pgfleet run show RUN` says how far it was.",
+    )
+    runs.end(conn, run_id, RunEnd("failed", error=error))
+    return True
 
 
 def unswept(conn: Connection) -> list[tuple[str, int, str]]:
