@@ -40,6 +40,12 @@ RECORDED = {
         "`date` on the hosts of the workers and of the ledger; `pgfleet list` for a backup from the future.",
         "Set the clocks right (NTP) and start the workers again; move a backup away whose name is wrong.",
     ),
+    "Killed": Advice(
+        "The process that did the run by itself (`--here`) was killed, and no fleet was there to go on with it.",
+        "A kill -9, or the kernel for want of memory.",
+        "`pgfleet run show RUN` says how far it was: after `restore.swap` the restored database may be in its place.",
+        "Start it again. What it had left behind was cleaned up; `pgfleet restore undo RUN` takes back a replace.",
+    ),
     "Overdue": Advice(
         "The run was still open after its longest time, and was ended.",
         "No worker takes the queue of one of its steps, or a step waits for something that does not come.",

@@ -44,6 +44,11 @@ _RUN_WAYS = (
         "its spool is gone: `reconcile` starts a new generation; after a few it is `failed`",
     ),
     ("queued, running", "failed", "it is open for longer than `PGFLEET_RUN_DEADLINE_SECONDS` (Overdue)"),
+    (
+        "queued, running",
+        "failed",
+        "its `--here` process was killed, and there is no fleet to go on with it (Killed)",
+    ),
 )
 _STEP_WAYS = (
     ("", "due", "with the run, or in the transaction that commits the step before"),
