@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -89,13 +90,19 @@ def test_documents(september: tuple[Path, dict[str, Any]]) -> None:
 
 
 def test_what_is_foreign_is_escaped(september: tuple[Path, dict[str, Any]]) -> None:
-    evil = '<script>alert("x")</script>|b'
+    evil = '<script>alert("x")</script>|b ![i](http://x)'
     made = json.loads(json.dumps(september[1]))
     made["access"]["list"][0]["by"] = made["databases"][0]["gaps"][0]["why"] = evil
     made["findings"].append({"severity": "bad", "text": evil})
     found = render_month(made)
     assert "<script" not in found.html
     page(found.html)
+    assert re.findall(r"(?<!\\)<script|(?<!\\)\[i", found.markdown) == []
+    assert found.markdown.count("\\<script>") == 3
+    (row,) = [line for line in found.markdown.splitlines() if line.startswith("|") and "\\<script" in line][
+        :1
+    ]
+    assert "\\|b" in row
 
 
 def test_a_month_in_which_all_was_well(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined, pass_eval_context, select_autoescape
+from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from worker.core import human
@@ -61,10 +62,11 @@ def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
 
 
 def environment() -> Environment:
-    """Of templates that escape what is foreign in HTML, with the filters that all of them use."""
+    """Of templates that escape what is foreign, in HTML and in Markdown, with the filters that all of them use."""
     made = Environment(
         loader=PackageLoader("worker.report"),
         autoescape=select_autoescape(("html.j2",)),
+        finalize=_finalize,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -73,6 +75,14 @@ def environment() -> Environment:
         number=_number, duration=human.duration, size=human.size, moment=_moment, cell=_cell, short=_short
     )
     return made
+
+
+@pass_eval_context
+def _finalize(context: EvalContext, value: object) -> object:
+    """In Markdown, no tag and no link out of a name or a message; HTML is escaped by its own rules."""
+    if context.autoescape or not isinstance(value, str):
+        return value
+    return value.replace("<", "\\<").replace("[", "\\[")
 
 
 def _number(value: float) -> str:
