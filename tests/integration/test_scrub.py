@@ -9,6 +9,8 @@ import pytest
 
 from tests.integration.prune_scene import (
     WHOLE,
+    Killed,
+    Mortal,
     Scene,
     add_backup,
     content_of,
@@ -140,6 +142,33 @@ def test_a_part_in_the_middle_of_a_large_archive(tmp_path: Path) -> None:
     again = scrubbed(one)
     assert again.state == "damaged"
     assert entry_of(one, "near").state == "damaged"
+
+
+def test_it_reads_no_faster_than_it_may(tmp_path: Path) -> None:
+    size = len(content_of(BACKUP))
+    one = scene(tmp_path, scrub_days=1, scrub_bytes_per_second=size * 4)
+    add_backup(one.store("near"), BACKUP, verified=False)
+    run = scrubbed(one)
+    (part,) = one.adapters.ledger.steps(run.id, name="scrub.part")
+    assert part.started_at is not None
+    assert part.ended_at is not None
+    assert part.ended_at - part.started_at >= 0.24
+
+
+def test_killed_it_goes_on_and_reads_nothing_twice(tmp_path: Path) -> None:
+    one = scene(tmp_path, scrub_days=1)
+    store = one.store("near")
+    add_backup(store, BACKUP, verified=False, stems=WHOLE)
+    one.put_in_place("near", Mortal(store, 0))  # dies when it writes its record
+    with pytest.raises(Killed):
+        scrubbed(one)
+    assert not Catalog(store).evidence(BACKUP, "scrub")
+    unreadable = Mortal(store, 99)
+    unreadable.read = lambda key, *_: store.read(key) if key.endswith(".json") else None  # type: ignore[attr-defined]
+    one.put_in_place("near", unreadable)
+    (run,) = one.adapters.ledger.runs(kind="scrub")
+    assert here.work(one.adapters, run.id).state == "succeeded"
+    assert entry_of(one, "near").scrubbed == 1.0
 
 
 def test_strangers_and_backups_of_others_are_not_read(tmp_path: Path) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.test_copy import Down
 from tests.services import Database
 from worker import flows, here
+from worker.cli.show_run import say_end
 from worker.config.load import load
 from worker.errors import ObjectExists, StorageUnavailable
 from worker.ledger.model import NewRun, Run
@@ -62,6 +64,33 @@ def test_without_harm_it_is_verified(adapters: Adapters) -> None:
     (again,) = submit(adapters, "verify", {"backup": "latest"}, requested_by="test", here=me())
     verified = here.work(adapters, again.id)
     assert (verified.state, verified.backup_id) == ("verified", run.backup_id), "it says what it has verified"
+
+
+@pytest.mark.parametrize(("wanted", "state"), [(0, "failed"), (1, "verified")])
+def test_one_of_two_destinations_is_down(
+    adapters: Adapters, wanted: int, state: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The other copy is whole; whether that is a success, the policy says."""
+    settings, (alias,) = adapters.settings, adapters.settings.databases
+    settings.__dict__["retry_base_seconds"] = 0.01
+    away = settings.destinations["local"].model_copy(update={"alias": "away"})
+    database = settings.databases[alias].model_copy(
+        update={"destinations": ("local", "away"), "require_copies": wanted}
+    )
+    settings.destinations["away"], settings.databases[alias] = away, database
+    adapters._stores["away"] = Down("away")  # type: ignore[assignment]
+    (run,) = submit(adapters, "backup", {}, requested_by="test", here=me())
+    ended = here.work(adapters, run.id)
+    assert ended.state == state
+    assert {copy["destination"]: copy["state"] for copy in ended.result["copies"]} == {
+        "local": "verified",
+        "away": "failed",
+    }
+    assert [entry.state for entry in adapters.catalog("local").entries()] == ["verified"]
+    say_end(ended)
+    told = capsys.readouterr()
+    assert ("verified (1 of 2) in local" in told.out) == (state == "verified")
+    assert ("away does not answer" in told.err) == (state == "failed")
 
 
 @pytest.mark.parametrize(
