@@ -24,6 +24,7 @@ from worker.errors import (
     StorageUnavailable,
     UploadGone,
 )
+from worker.storage import directory, disk
 from worker.storage.directory import DirectoryStore
 from worker.storage.disk import StoredRange
 
@@ -51,6 +52,21 @@ def test_modes(store: DirectoryStore, root: Path) -> None:
     assert stat.S_IMODE(root.stat().st_mode) == 0o700
     assert {stat.S_IMODE((root / name).stat().st_mode) for name in "ab"} == {0o600}
     assert everything(root) == [".uploads", "a", "b"]
+
+
+def test_new_directories_outlive_a_power_cut(
+    store: DirectoryStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What makes a name durable is an fsync of the directory that holds it."""
+    synced: set[Path] = set()
+
+    def note(path: Path) -> None:
+        synced.add(path)
+
+    monkeypatch.setattr(disk, "fsync_directory", note)
+    monkeypatch.setattr(directory, "fsync_directory", note)
+    store.begin("a.dump")
+    assert synced == {root.parent, root, root / ".uploads"}
 
 
 def test_the_plain_files_are_the_objects(store: DirectoryStore, root: Path) -> None:

@@ -24,7 +24,16 @@ from worker.config.model import Destination
 from worker.errors import BucketMissing, ConfigError, ObjectMissing, StorageError, UploadGone
 from worker.storage import ObjectInfo, OpenUpload, StoredPart
 from worker.storage.bodies import as_stream, wrong_bytes
-from worker.storage.disk import StoredRange, explain, fsync_directory, join, link, write_all, write_block
+from worker.storage.disk import (
+    StoredRange,
+    explain,
+    fsync_directory,
+    join,
+    link,
+    make_directory,
+    write_all,
+    write_block,
+)
 from worker.storage.guarded import ThawState, ThawTier
 from worker.storage.names import check_name
 from worker.storage.probe import try_store
@@ -78,7 +87,7 @@ class DirectoryStore:
         with self._watch(key):
             self._make_root()
             uploads = self.root / _UPLOADS
-            uploads.mkdir(mode=0o700, exist_ok=True)
+            make_directory(uploads)
             for gone in uploads.glob(".*"):
                 shutil.rmtree(gone, ignore_errors=True)
             (uploads / f"{upload_id}.{check_name(key)}").mkdir(mode=0o700)
@@ -221,7 +230,7 @@ class DirectoryStore:
         self._check_root()
         levels = [self.root, *self.root.parents]
         for level in reversed(levels[: levels.index(self.path) + 1]):
-            level.mkdir(mode=0o700, exist_ok=True)
+            make_directory(level)
 
     @contextmanager
     def _written(self, target: Path, stream: BinaryIO, sha256: str, trailer: bytes = b"") -> Iterator[Path]:

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -88,6 +89,15 @@ def fsync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_directory(path: Path) -> None:
+    """Of mode 0700, unless it is there; a power cut on return leaves it. What holds it may be writable only."""
+    if path.is_dir():
+        return
+    path.mkdir(mode=0o700, exist_ok=True)
+    with suppress(PermissionError):
+        fsync_directory(path.parent)
 
 
 def join(target: Path, pieces: Iterable[tuple[Path, int]]) -> None:
