@@ -28,7 +28,7 @@ from worker.errors import ConfigError, StorageUnavailable
 from worker.ledger import RunEnd
 from worker.ledger.model import NewRun, Run
 from worker.steps import copy
-from worker.steps.hold import hold, release
+from worker.steps.hold import carry, hold, release
 from worker.storage import ObjectStore
 from worker.submit import repair
 
@@ -88,6 +88,9 @@ def test_a_copy_of_a_held_backup_is_held(two: Scene) -> None:
     record = next(info.key for info in two.store("far").list(f"{old}.hold-"))
     two.store("far").delete(record)
     assert two.plan(two.run(dry_run=True))["far", old] == (True, "held")
+    two.put_in_place("down", Down("down"))
+    carry(two.adapters, old, sources=["down", "near"], to="far")
+    assert Catalog(two.store("far")).evidence(old, "hold")
     release(two.adapters, old, by="me")
     assert two.plan(two.run(dry_run=True))["near", old] == (False, "expired")
 

@@ -125,8 +125,11 @@ def carry(adapters: Adapters, backup_id: str, *, sources: Iterable[str], to: str
 
 
 def _hold_record(adapters: Adapters, alias: str, backup_id: str) -> dict[str, Any] | None:
-    """What is in force there now."""
+    """What is in force there now; None where nobody answers: cleanup asks all copies once more."""
     catalog = adapters.catalog(alias)
-    entry = catalog.entry(backup_id)
-    records = catalog.evidence(backup_id, "hold") if entry is not None and entry.held else []
+    try:
+        entry = catalog.entry(backup_id)
+        records = catalog.evidence(backup_id, "hold") if entry is not None and entry.held else []
+    except StorageError:
+        return None
     return records[-1] if records else None
