@@ -281,8 +281,11 @@ def test_amcheck_finds_an_index_that_is_wrong(postgres_of: PostgresOf) -> None:
         checks, _ = soundness.indexes(connection, _nobody)
         assert [check.what for check in checks if not check.ok] == ["public.broken"]
         extension = connection.execute("SELECT FROM pg_extension WHERE extname = 'amcheck'").fetchone()
+        connection.execute('CREATE SCHEMA "its own"; CREATE EXTENSION amcheck SCHEMA "its own"')
+        by_its_own, why = soundness.indexes(connection, _nobody)
     server.dropdb(name)
     assert extension is None
+    assert (by_its_own, why) == (checks, "")
 
 
 def test_amcheck_in_spite_of_the_database(postgres_of: PostgresOf) -> None:

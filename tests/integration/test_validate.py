@@ -109,6 +109,8 @@ def test_a_page_by_default(world: World) -> None:
 def test_configuration(world: World) -> None:
     assert world(GPG_RECIPIENT="", ALLOW_UNENCRYPTED="false")[0] in (3, 5)
     assert world("--database", "nothing")[1]["error"]["exit_code"] == 3
+    nowhere = world("--output-report", "/proc/nowhere/report.html")[1]["error"]
+    assert (nowhere["exit_code"], "/proc/nowhere" in nowhere["message"]) == (3, True)
 
 
 def test_seed_fails(world: World) -> None:

@@ -102,6 +102,20 @@ def test_each_kind_and_verdict(kind: str, verdict: str) -> None:
     assert ("Timeline" in report.html) is (verdict != "could_not_run")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"checksums": 0}, "What is in the rows was not compared."),
+        ({"tables": 0, "rows": 0, "checksums": 0}, "there is no table in it"),
+    ],
+)
+def test_a_proof_of_less_does_not_read_like_a_whole_one(changes: dict[str, int], said: str) -> None:
+    report = render(record(mode="counts", compared=record()["compared"] | changes))
+    for text in report:
+        assert said in text
+        assert "restores to the database that it was taken from" not in text
+
+
 def test_cold_storage_is_told() -> None:
     rto = record()["rto"] | {"cold_class": "GLACIER", "cold_seconds": 18094.0}
     report = render(record(rto=rto))

@@ -10,6 +10,7 @@ from worker.cli import place
 from worker.cli.see_through import see_through
 from worker.cli.show_run import describe
 from worker.core import human
+from worker.core.drill import reservation
 from worker.ledger.model import Run
 from worker.owner import me
 from worker.steps.context import Adapters
@@ -72,8 +73,10 @@ def say(run: Run) -> None:
     mark, colour = _STYLE[verdict]
     proven = verdict == "proven"
     where = f" in {result['destination']}" if result.get("destination") else ""
+    but = reservation(result.get("compared")) if proven else ""
+    said = f"{verdict} ({but})" if but else verdict
     click.secho(
-        f"{mark} {run.backup_id or run.database}{where}: {verdict}", fg=colour, bold=True, err=not proven
+        f"{mark} {run.backup_id or run.database}{where}: {said}", fg=colour, bold=True, err=not proven
     )
     compared = result.get("compared")
     if compared:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -62,6 +63,8 @@ def validate(database: str | None, rows: int, output_report: Path | None, as_jso
     6 restore failed, 7 validation failed, 8 recovery time exceeded.
     """
     loaded = place.settings()
+    if output_report is not None:
+        _check_place(output_report)
     settings = steps.settings_for(loaded, steps.production(loaded, database))
     ledger = Ledger("sqlite://", max_attempts=settings.max_attempts, lease_seconds=settings.lease_seconds)
     ledger.migrate()
@@ -251,6 +254,18 @@ def _as_error(error: PgfleetError) -> dict[str, Any]:
         "hint": error.hint,
         "exit_code": error.exit_code,
     }
+
+
+def _check_place(path: Path) -> None:
+    """Before anything is done for a report that could not be kept. Raises ConfigError."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path.parent).close()
+    except OSError as error:
+        raise ConfigError(
+            f"The report cannot be written to {path}: {error.strerror}.",
+            "Name a file in a directory that you may write to.",
+        ) from error
 
 
 def _write(outcome: dict[str, Any], path: Path) -> str:

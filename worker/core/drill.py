@@ -154,6 +154,15 @@ def verdict_of(*, compared: bool, differences: bool, control: bool) -> Verdict:
     return "proven" if compared and control else "could_not_run"
 
 
+def reservation(compared: Mapping[str, int] | None) -> str:
+    """What a proof does not rest on (see `worker.core.compare.Compared`); empty for one that rests on everything."""
+    if not compared:
+        return ""
+    if not compared["tables"]:
+        return "there is no table in it"
+    return "" if compared["checksums"] else "row counts only, no content"
+
+
 class Check(Value):
     """One more thing that was looked at in the copy. kind: foreign key, trigger, index, table, question."""
 

@@ -112,34 +112,44 @@ def indexes(connection: Connection, alive: Callable[[], None]) -> tuple[list[Che
         try:
             without_triggers(connection)
             with connection.transaction():
-                connection.execute("CREATE SCHEMA pgfleet_amcheck")
-                connection.execute("CREATE EXTENSION amcheck SCHEMA pgfleet_amcheck")
+                schema = Identifier(_amcheck_schema(connection))
         except psycopg.errors.InsufficientPrivilege:
             return [], "Only a superuser may use amcheck."
-        except psycopg.errors.DuplicateObject:
-            return [], "The database has amcheck of its own, in a schema that is not known here."
         except psycopg.OperationalError:
             raise
         except psycopg.Error as error:  # what an event trigger of the database's own raises
             return [], f"amcheck could not be made: {str(error).splitlines()[0]}."
         for kind, name, oid in connection.execute(query("amcheck_relations")).fetchall():
             alive()
-            found = _amcheck(connection, kind, oid)
+            found = _amcheck(connection, schema, kind, oid)
             checks.append(
                 Check(kind=kind, what=name, ok=not found, expected="sound (amcheck)", found=found or "sound")
             )
     return checks, ""
 
 
-def _amcheck(connection: Connection, kind: str, oid: int) -> str:
+def _amcheck_schema(connection: Connection) -> str:
+    """Where the database has amcheck; where it has none, it is made."""
+    row = connection.execute(
+        "SELECT n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'amcheck'"
+    ).fetchone()
+    if row is not None:
+        return str(row[0])
+    connection.execute("CREATE SCHEMA pgfleet_amcheck")
+    connection.execute("CREATE EXTENSION amcheck SCHEMA pgfleet_amcheck")
+    return "pgfleet_amcheck"
+
+
+def _amcheck(connection: Connection, schema: Identifier, kind: str, oid: int) -> str:
+    check = SQL("SELECT {}.bt_index_check(%s::oid::regclass, true)").format(schema)
+    verify = SQL("SELECT msg FROM {}.verify_heapam(%s::oid::regclass) LIMIT 1").format(schema)
     try:
         with connection.transaction():
             if kind == "index":
-                connection.execute("SELECT pgfleet_amcheck.bt_index_check(%s::oid::regclass, true)", [oid])
+                connection.execute(check, [oid])
                 return ""
-            bad = connection.execute(
-                "SELECT msg FROM pgfleet_amcheck.verify_heapam(%s::oid::regclass) LIMIT 1", [oid]
-            ).fetchone()
+            bad = connection.execute(verify, [oid]).fetchone()
             return str(bad[0]) if bad else ""
     except psycopg.OperationalError:
         raise

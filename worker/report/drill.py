@@ -11,7 +11,7 @@ from jinja2.nodes import EvalContext
 from markupsafe import Markup
 
 from worker.core import human
-from worker.core.drill import Phase
+from worker.core.drill import Phase, reservation
 from worker.report.pictures import Past, timeline, trend
 
 _TITLE = {"drill": "Restore drill", "validate": "Validation of the full cycle"}
@@ -27,6 +27,12 @@ _SENTENCE = {
         "could_not_run": "The cycle did not run to its end.",
     },
 }
+#: For a proof that rests on less than everything (`worker.core.drill.reservation`): what can be said all the same.
+_RESERVED = {
+    "there is no table in it": "This backup restores, and there is no table in it to compare.",
+    "row counts only, no content": "This backup restores with the tables and row counts of the database that it was "
+    "taken from. What is in the rows was not compared.",
+}
 _LABEL = {"proven": "Proven", "refuted": "Refuted", "could_not_run": "Could not run"}
 
 
@@ -41,13 +47,15 @@ def render(record: Mapping[str, Any], past: Sequence[Past] = ()) -> Report:
     phases = [Phase.model_validate(phase) for phase in rto["phases"]]
     own = [Past(_moment(record["at"], short=True), rto["seconds"], record["verdict"])]
     shown = [*past, *(own if record["verdict"] != "could_not_run" else ())]
+    reserved = reservation(record["compared"]) if record["verdict"] == "proven" else ""
+    label, sentence = _LABEL[record["verdict"]], _SENTENCE[record["kind"]][record["verdict"]]
     values = {
         "record": record,
         "title": _TITLE[record["kind"]],
-        "sentence": _SENTENCE[record["kind"]][record["verdict"]],
+        "sentence": _RESERVED.get(reserved, sentence),
         "drill": record["kind"] == "drill",
         "cycle": max((phase.began + phase.seconds for phase in phases), default=0.0),
-        "label": _LABEL[record["verdict"]],
+        "label": f"{label}: {reserved}" if reserved else label,
         "phases": phases,
         "exceeded": rto["seconds"] > rto["target_seconds"],
         "timeline": Markup(timeline(phases, rto["seconds"])),  # noqa: S704 - its texts are escaped

@@ -316,7 +316,7 @@ def _write_report(context: Context, record: Record) -> str:
     folder = context.settings.state_dir / "reports"
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     report = render(record, _past(context))
-    path = folder / f"drill-{record['backup_id']}-{context.run.id}.html"
+    path = folder / f"drill-{record['backup_id'] or record['database']}-{context.run.id}.html"
     durable_write(path.with_suffix(".md"), report.markdown.encode())
     durable_write(path.with_suffix(".json"), (json.dumps(record, indent=1) + "\n").encode())
     durable_write(path, report.html.encode())
