@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pty
@@ -17,10 +18,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.integration import monitoring_scene as scene
 from tests.services import wait_until
 from worker import reconcile
+from worker.cli.status import _fitting
 from worker.ledger.model import WorkerInfo
 from worker.metrics.collector import samples
 from worker.metrics.holdings import Holdings
@@ -328,6 +331,28 @@ def test_many_databases_have_a_line_each(tmp_path: Path) -> None:
     assert re.search(r"^✓ +goimg ", shown, re.MULTILINE), shown
     assert len(re.findall(r"^✗ {2,}d[0-9] ", shown, re.MULTILINE)) == 6
     assert "d0, d1, d2, d3, d4 and d5 cannot be restored." in shown
+
+
+def test_watched_on_a_small_screen(tmp_path: Path) -> None:
+    """It cannot be scrolled: what is critical has to be on it, and what is not on it is counted."""
+    here = scene.adapters(tmp_path, database="[databases.other]\nallow_unencrypted = true")
+    refuted = scene.back_up(here, 5)
+    scene.back_up(here, 3)
+    scene.drill(here, refuted, "near", "refuted")
+    for _ in range(3):
+        scene.begin(here)
+    found = look(here)
+    small, large = (Console(width=80, height=height, record=True, file=io.StringIO()) for height in (16, 60))
+    small.print(_fitting(small, found), end="")
+    large.print(_fitting(large, found), end="")
+    shown = small.export_text().splitlines()
+    assert len(shown) == 16
+    assert [line for line in shown if f"A drill refuted {refuted} in near" in line]
+    assert re.fullmatch(r"… \d+ more lines: pgfleet status", shown[-1])
+    whole = large.export_text()
+    assert "more lines" not in whole
+    assert re.search(r"^  copies +● near verified", whole, re.MULTILINE)
+    assert whole.index("things to look at") < whole.index("Running")
 
 
 def test_watched(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import click
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.padding import Padding
+from rich.segment import Segment, Segments
 from rich.table import Table
 from rich.text import Text
 
@@ -91,9 +92,10 @@ def _send(settings: Settings, found: Status) -> None:
 
 def _watch(readings: Readings) -> int:
     readings.read(_PATIENCE_SECONDS)
-    with Live(console=Console(), screen=True, auto_refresh=False) as live:
+    console = Console()
+    with Live(console=console, screen=True, auto_refresh=False) as live:
         while True:
-            live.update(_picture(status(readings)), refresh=True)
+            live.update(_fitting(console, status(readings)), refresh=True)
             time.sleep(_WATCH_SECONDS)
             readings.read(_WATCH_SECONDS)
 
@@ -157,23 +159,36 @@ def _iso(at: datetime | None) -> str | None:
     return at.isoformat(timespec="seconds") if at is not None else None
 
 
-def _picture(found: Status) -> RenderableType:
+def _picture(found: Status, *, compact: bool = False) -> RenderableType:
+    """What is wrong comes before what is running: on a small screen the end is not seen."""
     style = _VERDICTS[found.exit_code].style
-    head = Text.assemble(("● ", style), (headline(found), style), (f"  {render.moment(found.at)} UTC", "dim"))
-    parts: list[RenderableType] = [head, Text()]
-    if len(found.databases) <= _BLOCKS:
+    head = Text.assemble(("● ", style), (headline(found), style))
+    parts: list[RenderableType] = [head, Text(f"  as of {render.moment(found.at)} UTC", "dim"), Text()]
+    if compact or len(found.databases) > _BLOCKS:
+        parts += [_lines(found), Text()]
+    else:
         for one in found.databases:
             parts += [*_block(one, found.at), Text()]
-    else:
-        parts += [_lines(found), Text()]
-    if found.runs:
-        parts += [Text("Running", "bold underline"), *_runs(found), Text()]
     if found.problems:
         title = f"{len(found.problems)} thing{'s' if len(found.problems) > 1 else ''} to look at"
         parts.append(Text(title, "bold underline"))
         for problem in found.problems:
             parts += _told(problem, found.at)
-    return Group(*parts)
+        parts.append(Text())
+    if found.runs:
+        parts += [Text("Running", "bold underline"), *_runs(found), Text()]
+    return Group(*parts[:-1])
+
+
+def _fitting(console: Console, found: Status) -> RenderableType:
+    """What a screen that cannot be scrolled has room for; what it has not is counted."""
+    for compact in (False, True):
+        lines = console.render_lines(_picture(found, compact=compact), pad=False)
+        if len(lines) <= console.height:
+            return _picture(found, compact=compact)
+    shown = lines[: console.height - 1]
+    more = Text(f"… {len(lines) - len(shown)} more lines: pgfleet status", "dim")
+    return Group(Segments(segment for line in shown for segment in (*line, Segment.line())), more)
 
 
 def _block(one: OfDatabase, now: datetime) -> Iterator[RenderableType]:
@@ -188,7 +203,7 @@ def _block(one: OfDatabase, now: datetime) -> Iterator[RenderableType]:
     table.add_column(no_wrap=True, style="dim", width=9)
     table.add_column(overflow="fold")
     if one.restorable:
-        taken = (f"taken {render.age(one.at, now)}", "red" if one.overdue else "")
+        taken = (render.age(one.at, now), "red" if one.overdue else "")
         table.add_row(
             "  from", Text.assemble(f"{one.backup_id}, {human.size(one.size)}, ", taken, _next(one, now))
         )
@@ -209,6 +224,8 @@ def _next(one: OfDatabase, now: datetime) -> str:
 
 
 def _rough(seconds: float) -> str:
+    if seconds < 100:
+        return f"{seconds:.0f} s"
     return f"{seconds / 3600:.0f} h" if seconds > 5400 else f"{seconds / 60:.0f} min"
 
 
@@ -221,6 +238,10 @@ def _takes(one: OfDatabase) -> Text:
         (f"about {human.duration(one.restore_seconds)}", "yellow" if late else "green"),
         f", more than its target of {target}" if late else f" (target {target})",
     )
+
+
+def _short(seconds: float, target: float) -> Text:
+    return Text(_rough(seconds), "yellow" if seconds > target else "green")
 
 
 def _proven(one: OfDatabase, now: datetime) -> Text:
@@ -249,7 +270,9 @@ def _lines(found: Status) -> Table:
             Text(mark, style),
             Text(one.database, style),
             Text(render.age(one.at, found.at), "red" if one.overdue else ""),
-            _takes(one) if one.restore_seconds is not None else Text("?", "yellow"),
+            Text("?", "yellow")
+            if one.restore_seconds is None
+            else _short(one.restore_seconds, one.target_seconds),
             render.age(one.proven_at, found.at),
             Text.assemble(
                 *(
