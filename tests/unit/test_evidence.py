@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from worker.cli.evidence import _judged, _trusted
+from worker.core.evidence import canonical, signed_text
 from worker.errors import ConfigError, ValidationFailed
 
 KNOWN = {"ops@example.org": frozenset({"OPS"}), "old@example.org": frozenset({"OLD"})}
@@ -47,6 +51,25 @@ def test_whose_signature_counts(
     told = judged(signature, signer, signing_key, *signers)
     assert told["ok"] is not bool(problem)
     assert problem in (told["problem"] or "")
+
+
+@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
+def test_the_signed_text_can_be_had_without_us() -> None:
+    """As docs/drill.md says it: the same bytes by jq, of what is stored."""
+    record = {
+        "rto": {"seconds": 94.0, "phases": [{"began": 0.0, "seconds": 0.001, "bytes": 1024}], "cold": None},
+        "database": 'gö\t\x1f€😀"/\\',
+        "Z": True,
+        "a": [1.5, 1800, 12345678901],
+        "signature": "S",
+        "é": "",
+        "~": {},
+    }
+    stored = json.dumps(canonical(record), indent=1)
+    assert stored.count(".0") == 1  # that of 0.001
+    command = ["jq", "-cSj", "del(.signature)"]
+    told = subprocess.run(command, input=stored.encode(), capture_output=True, check=True).stdout
+    assert told == signed_text(json.loads(stored))
 
 
 def test_a_key_that_is_not_here() -> None:

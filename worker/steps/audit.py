@@ -18,7 +18,7 @@ from typing import Any
 from worker import __version__
 from worker.core import audit
 from worker.core.audit import Action, Record
-from worker.core.evidence import signed_text
+from worker.core.evidence import canonical, signed_text
 from worker.errors import ObjectExists, PgfleetError
 from worker.ledger.model import NewRun, NewStep, Run
 from worker.steps.context import Adapters, Context, Later, Outcome
@@ -85,6 +85,7 @@ def signed(adapters: Adapters, written: Record) -> None:
     settings = adapters.settings
     if not settings.signing_key:
         return
+    written |= canonical(written)
     signature = sign(adapters, signed_text(written | {"signed_by": settings.signing_key}))
     if signature is not None:
         written |= {"signed_by": settings.signing_key, "signature": signature.decode()}

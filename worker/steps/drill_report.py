@@ -12,7 +12,7 @@ from worker import __version__
 from worker.core import human
 from worker.core.backup import Manifest, backup_type, parse_id
 from worker.core.drill import OLDER, Check, Control, Rto, Timed, gates, phases, rto, verdict_of
-from worker.core.evidence import signed_text
+from worker.core.evidence import canonical, signed_text
 from worker.durable import durable_write
 from worker.errors import AccessDenied, BackupNotFound, PgfleetError, RtoExceeded, ValidationFailed
 from worker.ledger.model import RunState, Step
@@ -281,7 +281,7 @@ def _keep_evidence(context: Context, record: Record) -> str | None:
         return None
 
     def sign(whole: Record) -> Record:
-        record.update(whole)  # the report is to say the same
+        record.update(canonical(whole))  # the report is to say the same
         return _signed(context, record)
 
     try:
