@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.cli.restore import _confirm
+from worker.cli.restore import _confirm, _what
 from worker.config.load import load
 from worker.config.model import Target
 from worker.core import restore_plan, statements, toc
@@ -353,6 +353,21 @@ def test_the_database_that_a_person_is_asked_about(
     settings = load({"PGFLEET_CONFIG": str(path), "PGFLEET_STATE_DIR": str(tmp_path)})
     with pytest.raises(ConfigError, match=asked):
         _confirm(Adapters(settings, Ledger("sqlite://")), {**payload, "replace": True})
+
+
+@pytest.mark.parametrize(
+    ("payload", "file", "said"),
+    [
+        ({"backup": "latest"}, None, "its latest backup"),
+        ({"backup": "latest-proven", "before": "2026-01-01"}, None, "has proven before 2026-01-01"),
+        ({"backup": "first-backup-20260101-000000"}, None, "first-backup-20260101-000000"),
+        ({"backup": "latest"}, Path("/mnt/x.dump"), "the file /mnt/x.dump"),
+    ],
+)
+def test_a_person_is_told_what_takes_the_place(
+    payload: dict[str, object], file: Path | None, said: str
+) -> None:
+    assert said in _what(payload, file)
 
 
 def test_which_libraries_a_server_for_a_copy_must_preload() -> None:

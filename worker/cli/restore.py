@@ -95,7 +95,7 @@ def restore(
     payload |= {"backup": what[0] if what else "latest"} | ({"before": _moment(before)} if before else {})
     here = here or file is not None
     found = place.adapters_here() if here else place.adapters()
-    _confirm(found, payload)
+    _confirm(found, payload, file)
     if file is not None:
         run = restore_locally(
             found, payload, requested_by=place.requester(found), here=me(), file=str(file.absolute())
@@ -125,7 +125,7 @@ def _moment(text: str) -> str:
     return (at if at.tzinfo else at.replace(tzinfo=UTC)).isoformat()
 
 
-def _confirm(found: Adapters, payload: dict[str, Any]) -> None:
+def _confirm(found: Adapters, payload: dict[str, Any], file: Path | None = None) -> None:
     """A replace asks a person to type the database's name. Without a terminal it needs --force."""
     if not payload.get("replace") or payload.get("force") or payload.get("dry_run"):
         return
@@ -135,8 +135,19 @@ def _confirm(found: Adapters, payload: dict[str, Any]) -> None:
         RestoreRequest(replace=True, force=True), target
     )  # before anybody types anything
     payload["confirm"] = _type_name(
-        target.database or "", target.alias, "is replaced, and kept under another name; its sessions are cut"
+        target.database or "",
+        target.alias,
+        f"is replaced by {_what(payload, file)}, and kept under another name; its sessions are cut",
     )
+
+
+def _what(payload: dict[str, Any], file: Path | None) -> str:
+    """The backup that is asked for, in words."""
+    if file is not None:
+        return f"the file {file}"
+    named = {"latest": "its latest backup", "latest-proven": "its latest backup that a drill has proven"}
+    before = f" before {payload['before']}" if "before" in payload else ""
+    return f"{named.get(payload['backup'], payload['backup'])}{before}"
 
 
 def _type_name(name: str, alias: str, what: str) -> str:
