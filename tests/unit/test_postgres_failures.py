@@ -124,3 +124,15 @@ def test_dumps(text: str, error: type[PgfleetError], message: str) -> None:
     assert found.message.startswith(message)
     assert found.message.endswith(".")
     assert found.hint
+
+
+def test_no_server_in_the_container_is_not_told_of_the_one_outside() -> None:
+    """The connection for the snapshot stands: DB_HOST and DB_PORT are right, and the hint must not doubt them."""
+    text = 'pg_dump: error: connection to server at "localhost" (::1), port 5432 failed: Connection refused'
+    inside = DATABASE.model_copy(update={"use_docker": True, "docker_container": "db"})
+    found = dump_error("pg_dump", 1, text, inside, "goimg")
+    assert (type(found), found.message) == (
+        DatabaseUnavailable, "pg_dump found no server in the container db: Connection refused.",
+    )  # fmt: skip
+    assert "DOCKER_CONTAINER" in found.hint
+    assert "answers at" in dump_error("pg_dump", 1, text, DATABASE, "goimg").message

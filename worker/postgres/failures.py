@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import psycopg
 
-from worker.config.model import Server
+from worker.config.model import Database, Server
 from worker.errors import (
     Busy,
     ConfigError,
@@ -33,6 +33,10 @@ class _Rule(NamedTuple):
     hint: str
 
 
+_NOBODY = (
+    r"Connection refused|No such file or directory\s+Is the server running|No route to host"
+    r"|Network is unreachable|Host is down"
+)
 _HBA = "Add a line for this client to pg_hba.conf, or change host, user or sslmode in the settings."
 _CONNECTION = (
     _Rule(
@@ -103,8 +107,7 @@ _CONNECTION = (
         "Check DB_HOST and the name resolution of this machine.",
     ),
     _Rule(
-        r"Connection refused|No such file or directory\s+Is the server running|No route to host"
-        r"|Network is unreachable|Host is down",
+        _NOBODY,
         DatabaseUnavailable,
         "No PostgreSQL server answers at {where}.",
         "Check DB_HOST and DB_PORT, and that the server runs and listens there.",
@@ -245,6 +248,12 @@ def query_error(error: psycopg.Error, server: Server, dbname: str) -> PgfleetErr
 
 def dump_error(program: str, returncode: int, text: str, server: Server, dbname: str) -> PgfleetError:
     """For what pg_dump, pg_dumpall or `docker exec` wrote to stderr before it failed."""
+    if isinstance(server, Database) and server.use_docker and re.search(_NOBODY, text):
+        return DatabaseUnavailable(
+            f"{program} found no server in the container {server.docker_container}: {_line(text)}.",
+            "It asks the container's own localhost at the default port. Is DOCKER_CONTAINER the database's? "
+            "If it listens elsewhere: USE_DOCKER=false.",
+        )
     return _classify(text, _DUMP, server, dbname) or DumpFailed(
         f"{program} of {dbname} failed with exit code {returncode}: {_line(text) or 'it did not say why'}.",
         "The server's log may say more.",
