@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, cast
 
@@ -13,8 +14,11 @@ from rich.console import Console
 from worker.cli import follow, render
 from worker.cli.picture import Picture, fitting
 from worker.cli.show_run import describe
+from worker.cli.troubles import troubles
 from worker.errors import LedgerUnavailable
 from worker.ledger import Ledger, NewRun, NewStep, Run, RunEnd
+from worker.ledger.model import WorkerInfo
+from worker.ledger.workers import RECONCILE
 from worker.steps.context import Adapters
 
 
@@ -95,6 +99,22 @@ def test_a_ledger_that_is_away_for_a_moment_does_not_end_the_watching(
     monkeypatch.setattr("time.monotonic", lambda: next(clock))
     with pytest.raises(LedgerUnavailable):
         follow.follow(fleet.adapters, run, quiet=True)
+
+
+def test_a_run_that_nobody_takes_up_again_says_who_is_missing(
+    fleet: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its message may be lost: without beat it would wait for ever, and nothing would be said."""
+    run = fleet.run("shop")
+    sign = WorkerInfo("worker@a", "a", ("control",), "", "1", 0.0)
+    fleet.ledger.beat(sign)
+    monkeypatch.setattr("time.time", lambda: run.created_at + 299.0)
+    assert troubles(fleet.adapters, run) == []
+    monkeypatch.setattr("time.time", lambda: run.created_at + 301.0)
+    (line,) = troubles(fleet.adapters, run)
+    assert "Start beat" in line
+    fleet.ledger.beat(replace(sign, name=RECONCILE, queues=()))
+    assert troubles(fleet.adapters, run) == []
 
 
 def test_the_picture_is_no_taller_than_the_screen_and_shows_what_is_in_work(fleet: Fleet) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 from worker.core import human
 from worker.ledger.model import Run, Step
+from worker.ledger.workers import RECONCILE
+from worker.status.problems import SILENT_SECONDS
 from worker.steps.context import Adapters
 
 _PATIENCE_SECONDS = 5.0
@@ -20,15 +23,30 @@ def troubles(adapters: Adapters, run: Run) -> list[str]:
         f"{step.name}{f' ({step.branch})' if step.branch else ''}: {_reason(step)}"
         for step in adapters.ledger.waiting(run.id)
     ]
-    if run.state == "queued" and not run.here and time.time() - run.created_at > _PATIENCE_SECONDS:
-        alive = adapters.ledger.workers(alive_within=_ALIVE_SECONDS)
+    if not run.here:
+        lines += _nobody(adapters, run, time.time() - run.created_at)
+    return lines
+
+
+def _nobody(adapters: Adapters, run: Run, age: float) -> Iterator[str]:
+    """Who is missing for a run of the fleet that is so many seconds old."""
+    if run.state == "queued" and age > _PATIENCE_SECONDS:
         first = next(iter(adapters.ledger.steps(run.id)))
+        alive = adapters.ledger.workers(alive_within=_ALIVE_SECONDS)
         if not any(first.queue in worker.queues for worker in alive):
-            lines.append(
+            yield (
                 f"No worker takes queue {first.queue!r}. Start one: celery -A worker.app worker -Q {first.queue}"
                 " (or do without: --here)."
             )
-    return lines
+    if age > SILENT_SECONDS and not _reconciled(adapters):
+        yield (
+            "Reconcile does not run: a message that was lost is not sent again. Start beat, and a worker of queue"
+            " 'control': celery -A worker.app beat"
+        )
+
+
+def _reconciled(adapters: Adapters) -> bool:
+    return any(worker.name == RECONCILE for worker in adapters.ledger.workers(alive_within=SILENT_SECONDS))
 
 
 def _reason(step: Step) -> str:
