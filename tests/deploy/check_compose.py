@@ -40,6 +40,13 @@ def test_a_backup_is_taken_on_start_and_verified(trial: Trial) -> None:
 
 def test_a_drill_proves_it(trial: Trial) -> None:
     assert json.loads(trial.pgfleet("drill", "latest", "--json"))["verdict"] == "proven"
+    # In the named volume, and in a directory of its major: DRILL_IMAGE can be another one tomorrow.
+    data = docker(
+        "exec", trial.name("drill-db"), "psql", "-U", "drill", "-Atc", "SHOW data_directory", "postgres"
+    )
+    assert data == "/var/lib/postgresql/drill-15\n"
+    mounts = trial.container("drill-db")["Mounts"]
+    assert [mount["Destination"] for mount in mounts if mount["Type"] == "volume"] == ["/var/lib/postgresql"]
 
 
 def test_a_restore_brings_it_back(trial: Trial) -> None:

@@ -7,6 +7,8 @@ import shutil
 import sys
 from pathlib import Path
 
+import yaml
+
 from tests.deploy.engine import REPOSITORY, run
 
 COMPOSE = REPOSITORY / "compose"
@@ -20,6 +22,14 @@ def test_the_example_explains_every_variable_and_no_other() -> None:
     lines = (COMPOSE / ".env.example").read_text().splitlines()
     shown = {match[1] for line in lines if (match := re.match(r"#?([A-Z][A-Z_0-9]+)=", line))}
     assert shown == used
+
+
+def test_the_drill_server_may_be_of_any_major() -> None:
+    """PostgreSQL's images of 18 and later refuse to start with a volume at /var/lib/postgresql/data."""
+    services = yaml.safe_load((COMPOSE / "compose.yaml").read_text())["services"]
+    assert services["drill-db"]["volumes"] == ["drill:/var/lib/postgresql"]
+    # Those of another major find a directory of their own, and not one that they cannot read.
+    assert "drill-$$PG_MAJOR" in services["drill-db"]["entrypoint"][-1]
 
 
 def test_the_image_has_only_what_it_is_built_from() -> None:
