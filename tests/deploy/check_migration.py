@@ -156,6 +156,10 @@ def test_a_crontab_with_a_mistake_is_refused(image: None, tmp_path: Path) -> Non
         ("0 2 * * pgfleet\n", "line 1 has no command"),
         ("61 2 * * * pgfleet backup --here\n", "is not a schedule"),
         ("# nothing\n", "has no job"),
+        (
+            "0 2 * * * /opt/goimg/scripts/backup-database.sh\n",
+            "there is no /opt/goimg/scripts/backup-database.sh",
+        ),
     ):
         (tmp_path / "crontab").write_text(text)
         mounted = f"--volume={tmp_path}/crontab:/etc/pgfleet/crontab:ro"
