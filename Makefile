@@ -29,7 +29,7 @@ test: setup ## Lint, types, layers and the whole test suite, against real server
 test-deploy: setup ## Image, compose files and systemd units, run for real in a container engine
 	@scripts/system.sh systemd
 	@scripts/quietly.sh $(BIN)/python -m pip install --quiet -r tests/deploy/requirements.txt
-	@scripts/engine.sh $(BIN)/pytest -q -o python_files='check_*.py' tests/deploy $(ARGS)
+	@scripts/engine.sh $(BIN)/pytest -n 2 -q -o python_files='check_*.py' tests/deploy $(ARGS)
 
 .PHONY: lint
 lint: setup ## Lint, format check, types, layers
