@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import signal
+import time
 import urllib.error
 import urllib.request
 
@@ -103,9 +105,17 @@ def test_a_worker_that_hangs_is_unhealthy(trial: Trial) -> None:
     pid = trial.container("verify")["State"]["Pid"]
     os.killpg(_only_child(pid), signal.SIGSTOP)
     try:
-        assert "does not answer" in docker("exec", trial.name("verify"), "healthcheck", ok=False)
+        said = docker("exec", trial.name("verify"), "healthcheck", ok=False)
+        assert re.search("verify@[0-9a-f]{12} does not answer", said), said
     finally:
         os.killpg(_only_child(pid), signal.SIGCONT)
+    docker("pause", trial.name("broker"))  # it takes connections, and says nothing
+    try:
+        began = time.monotonic()
+        assert docker("exec", trial.name("verify"), "healthcheck", ok=False).startswith("1 ")
+        assert time.monotonic() - began < 60, "the engine would have given it up"
+    finally:
+        docker("unpause", trial.name("broker"))
     for role in ("beat", "cron", "flower", "exporter"):
         assert docker("exec", trial.name("verify"), "healthcheck", role, ok=False).startswith("1 "), role
 

@@ -67,6 +67,13 @@ def test_a_mistake_is_a_sentence() -> None:
     assert "Flower has no password" in docker("run", "--rm", IMAGE, "flower", ok=False)
 
 
+def test_a_worker_is_called_after_its_queues() -> None:
+    ways = ("-Q dump", "-Qdump,verify --concurrency 2", "--queues=control", "--queues restore -c 1", "")
+    each = "; ".join(f"entrypoint worker {way} --help >/dev/null; cat /tmp/worker-name" for way in ways)
+    told = docker("run", "--rm", "--hostname=h", IMAGE, "sh", "-c", each)
+    assert told.split() == ["dump@h", "dump,verify@h", "control@h", "restore@h", "worker@h"]
+
+
 def test_the_linter_has_nothing_to_say() -> None:
     hadolint = shutil.which("hadolint", path=str(Path(sys.executable).parent)) or shutil.which("hadolint")
     assert hadolint, "hadolint is not installed: make test-deploy does that"
