@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -130,6 +131,27 @@ def test_a_wrong_setting_is_told_at_once_and_not_tried_again(fleet: Machine) -> 
         60,
         lambda: fleet.journal("pgfleet-failed@*"),
     )
+
+
+def test_a_worker_that_dumps_gives_its_step_back_when_it_is_stopped(fleet: Machine) -> None:
+    """An upgrade need not wait for the end of a dump: here one that a lock holds up for a minute, were it let."""
+    locks = "psql -qd shop -c 'BEGIN; LOCK TABLE t; SELECT pg_sleep(300)'"
+    fleet.sh(
+        f"systemd-run --quiet --unit=lock setpriv --reuid=pgfleet --regid=pgfleet --clear-groups {locks}"
+    )
+    try:
+        run = json.loads(fleet.sh(f"{PGFLEET} backup --no-wait --json").strip().splitlines()[-1])["run_id"]
+        dump = f"SELECT state FROM steps WHERE run_id = '{run}' AND name = 'backup.dump'"
+        until(lambda: fleet.sh(f'{LEDGER} "{dump}"').strip() == "running", 60, "the dump did not begin")
+        began = time.monotonic()
+        fleet.sh(f"systemctl stop '{WORKER}'")
+        assert time.monotonic() - began < 45
+        assert fleet.show(WORKER, "Result") == "success", fleet.journal(WORKER)
+        assert fleet.sh(f'{LEDGER} "{dump}"').strip() == "due"
+    finally:
+        fleet.sh(f"systemctl stop lock; systemctl start '{WORKER}'")
+    ended = f"SELECT state FROM runs WHERE id = '{run}'"
+    until(lambda: fleet.sh(f'{LEDGER} "{ended}"').strip() == "verified", 180, lambda: fleet.journal(WORKER))
 
 
 def test_a_stop_is_a_goodbye(fleet: Machine) -> None:
