@@ -122,7 +122,9 @@ def test_a_worker_that_hangs_is_unhealthy(trial: Trial) -> None:
 
 def test_keys_are_imported_on_start(trial: Trial) -> None:
     (key,) = {
-        line.split(": ")[1] for line in logs(trial.name("dump")).splitlines() if line.startswith("Keys in ")
+        line.split(": ")[1]
+        for line in docker("logs", trial.name("dump")).splitlines()
+        if line.startswith("Keys in ")
     }
     listed = ("gpg", "--homedir", "/var/lib/pgfleet/gnupg", "--list-keys", key)
     assert "trial@pgfleet.example" in docker("exec", trial.name("dump"), *listed)

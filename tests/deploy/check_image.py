@@ -69,8 +69,11 @@ def test_a_mistake_is_a_sentence() -> None:
 
 def test_a_worker_is_called_after_its_queues() -> None:
     ways = ("-Q dump", "-Qdump,verify --concurrency 2", "--queues=control", "--queues restore -c 1", "")
-    each = "; ".join(f"entrypoint worker {way} --help >/dev/null; cat /tmp/worker-name" for way in ways)
-    told = docker("run", "--rm", "--hostname=h", IMAGE, "sh", "-c", each)
+    instead = (
+        "mkdir /tmp/b; echo '#!/bin/sh' >/tmp/b/celery; chmod +x /tmp/b/celery; export PATH=/tmp/b:$PATH; "
+    )
+    each = "; ".join(f"entrypoint worker {way} && cat /tmp/worker-name" for way in ways)
+    told = docker("run", "--rm", "--hostname=h", IMAGE, "sh", "-c", instead + each)
     assert told.split() == ["dump@h", "dump,verify@h", "control@h", "restore@h", "worker@h"]
 
 
