@@ -42,6 +42,22 @@ def test_mistake(fleet: Fleet, mistake: str, tmp_path: Path) -> None:
     assert not [key for key in fleet.stored() if backup and key.startswith(backup)]
 
 
+@pytest.mark.parametrize(("local", "dumped"), [("", False), ("elsewhere", True)])
+def test_what_no_destination_would_take_is_not_dumped(
+    fleet: Fleet, tmp_path: Path, local: str, dumped: bool
+) -> None:
+    answer = fleet(
+        "backup", "--here", "--json",
+        env={
+            "PGFLEET_MAX_ATTEMPTS": "1", "PGFLEET_LEDGER_URL": f"sqlite:///{tmp_path}/ledger",
+            "S3_BUCKET": "nothere", "BACKUP_DIR": str(tmp_path / local) if local else "",
+        },
+    )  # fmt: skip
+    assert answer.code == 6
+    assert "nothere" in answer.json["error"]["message"]
+    assert bool(answer.json["backup_id"]) == dumped, "one that takes it gets its copy"
+
+
 def test_a_person_sees_three_lines(fleet: Fleet) -> None:
     answer = fleet("backup", "--here", env={"DB_PASSWORD": "wrong", "PGFLEET_MAX_ATTEMPTS": "1"})
     assert answer.code == 3

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 from worker import __version__
 from worker.core.backup import ArtifactKind, Gap, TableCount, backup_id, backup_type
 from worker.durable import durable_write, hash_file
-from worker.errors import ConfigError
+from worker.errors import ConfigError, StorageError, StorageUnavailable
 from worker.gpg import Key
 from worker.postgres.dump import Archive, compression, dump_archives
 from worker.postgres.globals import dump_globals
@@ -21,6 +22,8 @@ from worker.steps.contents import reading
 from worker.steps.context import Context, Later, Outcome
 from worker.steps.facts import FACTS
 from worker.steps.keys import recipients
+
+log = logging.getLogger("pgfleet.dump")
 
 #: Without an earlier backup to go by: an archive is compressed and has no indexes in it.
 _GUESSED_RATIO = 0.5
@@ -84,12 +87,30 @@ def _fresh(directory: Path) -> Path:
 
 
 def _check_destinations(context: Context) -> None:
-    if not context.database.destinations:
+    """A dump that no destination would take is not begun. One that is away may be back by then, and where another
+    takes a copy the run goes on: copies are independent of each other.
+    """
+    aliases = context.database.destinations
+    if not aliases:
         raise ConfigError(
             f"No destination is configured for {context.database.alias}.", "Set BACKUP_DIR or S3_BUCKET."
         )
-    for alias in context.database.destinations:
-        context.adapters.destination(alias)
+    refusals = [error for alias in aliases if (error := _refusal(context, alias)) is not None]
+    if len(refusals) == len(aliases):
+        raise refusals[0]
+    for error in refusals:
+        log.warning(error.message, extra={"action": "destination.refuses", "hint": error.hint})
+
+
+def _refusal(context: Context, alias: str) -> StorageError | None:
+    """What a retry would not cure: a wrong bucket or key. One request: nothing begins with a run's id."""
+    try:
+        next(iter(context.adapters.store(alias).list(context.run.id)), None)
+    except StorageUnavailable:
+        return None
+    except StorageError as error:
+        return error
+    return None
 
 
 def _expected_bytes(context: Context, database_bytes: int) -> int:
