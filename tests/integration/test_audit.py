@@ -342,6 +342,17 @@ def test_a_key_that_is_not_known_here(tmp_path: Path, gpg_keys: KeyPair, other_g
     assert [entry.trust for entry in trail(elsewhere).entries] == ["unknown key"]
 
 
+def test_a_key_that_is_known_here_and_does_not_count(
+    tmp_path: Path, gpg_keys: KeyPair, other_gpg_keys: KeyPair
+) -> None:
+    here_ = signing(tmp_path, gpg_keys)
+    note(here_)
+    for configured in (other_gpg_keys.fingerprint, "nobody@example.org"):
+        settings = here_.settings.model_copy(update={"signing_key": configured})
+        (entry,) = trail(Adapters(settings, here_.ledger)).entries
+        assert (entry.trust, entry.signed_by) == ("other key", gpg_keys.fingerprint)
+
+
 def test_a_worker_without_the_private_key_records_all_the_same(tmp_path: Path, gpg_keys: KeyPair) -> None:
     here_ = scene.adapters(tmp_path, PGFLEET_SIGNING_KEY=gpg_keys.fingerprint)
     note(here_)

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from worker.cli.evidence import _judged, _trusted
+from worker.cli.evidence import _judged
 from worker.core.evidence import canonical, signed_text
 from worker.errors import ConfigError, ValidationFailed
+from worker.steps.audit_trail import _trust
+from worker.steps.signatures import trusted
 
 KNOWN = {"ops@example.org": frozenset({"OPS"}), "old@example.org": frozenset({"OLD"})}
 
@@ -29,7 +31,7 @@ def adapters(signing_key: str | None = None, signer: str = "OPS") -> Any:
 
 def judged(signature: bytes, signer: str, signing_key: str | None, *signers: str) -> Any:
     found = adapters(signing_key, signer)
-    return _judged(found, b"record", signature, _trusted(found, signers), "it is not signed")
+    return _judged(found, b"record", signature, trusted(found, signers), "it is not signed")
 
 
 @pytest.mark.parametrize(
@@ -74,4 +76,25 @@ def test_the_signed_text_can_be_had_without_us() -> None:
 
 def test_a_key_that_is_not_here() -> None:
     with pytest.raises(ConfigError, match="no key nobody"):
-        _trusted(adapters(), ("nobody",))
+        trusted(adapters(), ("nobody",))
+
+
+@pytest.mark.parametrize(
+    ("signature", "signer", "signing_key", "signers", "trust"),
+    [
+        ("good", "OPS", "ops@example.org", (), ("signed", "OPS")),
+        ("good", "OLD", None, (), ("signed", "OLD")),
+        ("good", "OLD", "ops@example.org", ("old@example.org",), ("signed", "OLD")),
+        ("good", "MALLORY", "ops@example.org", (), ("other key", "MALLORY")),
+        ("good", "OPS", "ops@example.org", ("old@example.org",), ("other key", "OPS")),
+        ("bad", "OPS", "ops@example.org", (), ("bad signature", "")),
+        ("", "OPS", "ops@example.org", (), ("bad signature", "")),
+    ],
+)
+def test_an_audit_record_counts_by_the_same_rule(
+    signature: str, signer: str, signing_key: str | None, signers: tuple[str, ...], trust: tuple[str, str]
+) -> None:
+    """Whoever signed it, whatever it says of that itself."""
+    found = adapters(signing_key, signer)
+    record = {"signed_by": "OPS", "signature": signature}
+    assert _trust(found, record, trusted(found, signers)) == trust

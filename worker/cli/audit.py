@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from worker.cli import place, render
+from worker.cli.evidence import signer_option
 from worker.config.values import parse_duration
 from worker.core import human
 from worker.core.audit import ANY, TAMPERED, Entry
@@ -25,6 +26,7 @@ _MARKS = {
     "bad signature": "[bold red]✗ bad signature[/]",
     "copies differ": "[bold red]✗ copies differ[/]",
     "unreadable": "[bold red]✗ unreadable[/]",
+    "other key": "[yellow]? other key[/]",
     "unknown key": "[yellow]? unknown key[/]",
     "ledger": "[yellow]not stored yet[/]",
 }
@@ -42,8 +44,11 @@ _CHANGES = 6  # settings shown in a row
 )
 @click.option("--until", metavar="WHEN", help="As --since; a day is included.")
 @click.option("--database", help="Only what concerns this database (or the whole fleet).")
+@signer_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object an action, one a line.")
-def audit(since: str, until: str | None, database: str | None, as_json: bool) -> int:
+def audit(
+    since: str, until: str | None, database: str | None, signers: tuple[str, ...], as_json: bool
+) -> int:
     """Show who asked for what: restores, removals, holds, cancelled runs, drills on demand, changed settings.
 
     The records lie in the destinations; the ledger is not needed. Each signature is checked.
@@ -56,7 +61,7 @@ def audit(since: str, until: str | None, database: str | None, as_json: bool) ->
     now = datetime.now(UTC)
     begin = None if since == "all" else moment(since, "--since", now)
     end = moment(until, "--until", now, last=True) if until else None
-    seen = trail(found, begin, end, database)
+    seen = trail(found, begin, end, database, signers)
     if as_json:
         for entry in seen.entries:
             click.echo(json.dumps(as_object(entry), ensure_ascii=False))

@@ -12,12 +12,21 @@ from worker.cli import place
 from worker.core.evidence import signed_text
 from worker.core.keys import EvidenceKind
 from worker.core.requests import VerifyRequest
-from worker.errors import BackupNotFound, ConfigError, PgfleetError, ValidationFailed
+from worker.errors import BackupNotFound, ConfigError, ValidationFailed
 from worker.steps.context import Adapters
 from worker.steps.inventory import choose
 from worker.steps.report_month import SIGNATURE
+from worker.steps.signatures import Trusted, check, trusted
 
 KINDS = ("verify", "drill", "scrub", "restore", "hold")
+signer_option = click.option(
+    "--signer",
+    "signers",
+    multiple=True,
+    metavar="KEY",
+    help="Whose signature counts: fingerprint, key id or address; repeatable. Without: PGFLEET_SIGNING_KEY's, "
+    "or anybody's in the keyring where that is not set.",
+)
 
 
 @click.group()
@@ -46,14 +55,7 @@ def list_evidence(backup_id: str, kind: EvidenceKind | None, destination: str | 
 @evidence.command("verify")
 @click.argument("what", metavar="BACKUP_ID|FILE")
 @click.option("--destination", help="Only the copy in this destination.")
-@click.option(
-    "--signer",
-    "signers",
-    multiple=True,
-    metavar="KEY",
-    help="Whose signature counts: fingerprint, key id or address; repeatable. Without: PGFLEET_SIGNING_KEY's, "
-    "or anybody's in the keyring where that is not set.",
-)
+@signer_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON array of what was checked.")
 def verify_evidence(what: str, destination: str | None, signers: tuple[str, ...], as_json: bool) -> int:
     """Check the signature of each drill record of BACKUP_ID, or of a FILE: a report with its FILE.asc, or a record.
@@ -61,12 +63,12 @@ def verify_evidence(what: str, destination: str | None, signers: tuple[str, ...]
     Exit codes: 0 all are signed and good, 1 no such backup, 7 one is not signed, was changed, or has no drill.
     """
     found = place.adapters()
-    trusted = _trusted(found, signers)
+    counting = trusted(found, signers)
     if "/" in what or Path(what).is_file():
-        return _verify_file(found, Path(what), trusted, as_json)
+        return _verify_file(found, Path(what), counting, as_json)
     backup_id = what
     checked = [
-        _checked(found, alias, record, trusted)
+        _checked(found, alias, record, counting)
         for alias, record in _records(found, backup_id, destination, "drill")
     ]
     if not checked:
@@ -82,25 +84,7 @@ def verify_evidence(what: str, destination: str | None, signers: tuple[str, ...]
     return 0 if all(one["ok"] for one in checked) else ValidationFailed.exit_code
 
 
-def _trusted(adapters: Adapters, signers: tuple[str, ...]) -> frozenset[str] | None:
-    """Fingerprints of the keys whose signatures count; None for any that is known. Raises ConfigError."""
-    configured = adapters.settings.signing_key
-    names = signers or ((configured,) if configured else ())
-    if not names:
-        return None
-    keys = frozenset[str]()
-    for name in names:
-        found = adapters.gpg.named(name)
-        if not found:
-            raise ConfigError(
-                f"There is no key {name} here, so its signatures cannot be checked.",
-                "Put its public key into PGFLEET_GPG_KEYS_DIR.",
-            )
-        keys |= found
-    return keys
-
-
-def _verify_file(adapters: Adapters, path: Path, trusted: frozenset[str] | None, as_json: bool) -> int:
+def _verify_file(adapters: Adapters, path: Path, counting: Trusted, as_json: bool) -> int:
     """Raises ConfigError for a file that cannot be read."""
     signature = path.with_name(path.name + SIGNATURE)
     try:
@@ -115,7 +99,7 @@ def _verify_file(adapters: Adapters, path: Path, trusted: frozenset[str] | None,
         detached = str(record.get("signature") or "").encode()
         content = signed_text(record)
     problem = f"it is not signed: there is no {signature}"
-    checked = _judged(adapters, content, detached, trusted, problem)
+    checked = _judged(adapters, content, detached, counting, problem)
     if as_json:
         click.echo(json.dumps([{"file": str(path), **checked}]))
     elif checked["ok"]:
@@ -135,21 +119,13 @@ def _record_of(content: bytes) -> dict[str, Any]:
 
 
 def _judged(
-    adapters: Adapters, content: bytes, signature: bytes, trusted: frozenset[str] | None, unsigned: str
+    adapters: Adapters, content: bytes, signature: bytes, counting: Trusted, unsigned: str
 ) -> dict[str, Any]:
     """Is it signed, by somebody who counts? unsigned: what to say when it is not."""
     if not signature:
         return {"ok": False, "signed_by": None, "problem": unsigned}
-    try:
-        key = adapters.gpg.verify_signature(content, signature)
-    except PgfleetError as error:
-        return {"ok": False, "signed_by": None, "problem": error.message}
-    if trusted is not None and key not in trusted:
-        problem = (
-            f"it is signed by {key}, whose signature does not count here (PGFLEET_SIGNING_KEY, --signer)"
-        )
-        return {"ok": False, "signed_by": key, "problem": problem}
-    return {"ok": True, "signed_by": key, "problem": None}
+    found = check(adapters, content, signature, counting)
+    return {"ok": found.trust == "signed", "signed_by": found.key or None, "problem": found.problem or None}
 
 
 def _records(
@@ -168,13 +144,11 @@ def _records(
     return sorted(records, key=lambda pair: str(pair[1].get("at")))
 
 
-def _checked(
-    adapters: Adapters, alias: str, record: dict[str, Any], trusted: frozenset[str] | None
-) -> dict[str, Any]:
+def _checked(adapters: Adapters, alias: str, record: dict[str, Any], counting: Trusted) -> dict[str, Any]:
     said = {"destination": alias, "at": record.get("at"), "verdict": record.get("verdict")}
     signature = str(record.get("signature") or "").encode()
     unsigned = "it is not signed (PGFLEET_SIGNING_KEY)"
-    judged = _judged(adapters, signed_text(record), signature, trusted, unsigned)
+    judged = _judged(adapters, signed_text(record), signature, counting, unsigned)
     of = record.get("destination")
     if judged["ok"] and of != alias:
         judged |= {"ok": False, "problem": f"it is about the copy in {of}"}

@@ -18,13 +18,15 @@ Action = Literal[
 ACTIONS: tuple[Action, ...] = (
     "restore", "fetch", "undo", "finish", "drill", "cleanup", "remove", "hold", "release", "cancel", "settings",
 )  # fmt: skip
-#: signed: by a key that is known here. unsigned: no key was set. bad signature: record or signature were changed.
-#: unknown key: it cannot be checked here. copies differ: another destination says something else under the same
-#: name. unreadable: no record any more. evidence: an older record, beside the backup. ledger: stored nowhere yet.
+#: signed: by a key whose signature counts. unsigned: no key was set. bad signature: record or signature were
+#: changed. other key: one that is known here and does not count. unknown key: it cannot be checked here.
+#: copies differ: another destination says something else under the same name. unreadable: no record any more.
+#: evidence: an older record, beside the backup. ledger: stored nowhere yet.
 Trust = Literal[
     "signed",
     "unsigned",
     "bad signature",
+    "other key",
     "unknown key",
     "copies differ",
     "unreadable",
@@ -121,8 +123,10 @@ def parse(name: str) -> Name | None:
     return Name(at, match["action"], match["id"])
 
 
-def entry(record: Mapping[str, Any], trust: Trust, destinations: tuple[str, ...]) -> Entry:
-    """Of a record as it was read: whoever can write there may have written anything."""
+def entry(
+    record: Mapping[str, Any], trust: Trust, destinations: tuple[str, ...], signed_by: str = ""
+) -> Entry:
+    """Of a record as it was read: whoever can write there may have written anything, also who signed it."""
     detail = record.get("detail")
     return Entry(
         datetime.fromisoformat(str(record["at"])),
@@ -136,7 +140,7 @@ def entry(record: Mapping[str, Any], trust: Trust, destinations: tuple[str, ...]
         trust,
         destinations,
         detail if isinstance(detail, dict) else {},
-        str(record.get("signed_by") or "") if trust == "signed" else "",
+        signed_by,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -13,10 +13,11 @@ from worker.catalog.reader import load, moment
 from worker.core import audit, keys
 from worker.core.audit import ANY, BY_ITSELF, Entry, Name, Record, Trust
 from worker.core.evidence import signed_text
-from worker.errors import ObjectArchived, ObjectMissing, PgfleetError, ValidationFailed
+from worker.errors import ConfigError, ObjectArchived, ObjectMissing, PgfleetError
 from worker.ledger.model import OPEN_STATES, Run
 from worker.steps.context import Adapters
 from worker.steps.inventory import Listed, list_all
+from worker.steps.signatures import Trusted, check, trusted
 
 _THREADS = 8
 _RUNS = 1000
@@ -55,14 +56,18 @@ def trail(
     since: datetime | None = None,
     until: datetime | None = None,
     database: str | None = None,
+    signers: Sequence[str] = (),
 ) -> Trail:
-    """Every action in that time (aware; `until` excluded), of one database with what concerns the whole fleet."""
+    """Every action in that time (aware; `until` excluded), of one database with what concerns the whole fleet.
+
+    signers: whose signatures count; none: PGFLEET_SIGNING_KEY's. Raises ConfigError for one that is not known here.
+    """
 
     def wanted(name: Name) -> bool:
         return (since is None or name.at >= since) and (until is None or name.at < until)
 
     found = Trail()
-    records, first_at = records_of(adapters, wanted, found.failures)
+    records, first_at = records_of(adapters, wanted, found.failures, signers)
     found.first_at = first_at
     found.listed, failures = list_all(adapters, database=database)
     found.failures |= failures
@@ -78,9 +83,10 @@ def trail(
 
 
 def records_of(
-    adapters: Adapters, wanted: Wanted, failures: dict[str, PgfleetError]
+    adapters: Adapters, wanted: Wanted, failures: dict[str, PgfleetError], signers: Sequence[str] = ()
 ) -> tuple[list[Entry], datetime | None]:
-    """The audit records whose names are wanted, and the time of the oldest of all."""
+    """The audit records whose names are wanted, and the time of the oldest of all. signers: see `trusted`."""
+    counting = _counting(adapters, signers)
     found: dict[str, _Found] = {}
     first_at: datetime | None = None
     places: list[tuple[str, str]] = []
@@ -101,7 +107,7 @@ def records_of(
             places, pool.map(lambda place: _load(adapters, place[0], place[1], failures), places), strict=True
         ):
             found[key].texts[alias] = text
-        return list(pool.map(lambda one: _judged(adapters, one), found.values())), first_at
+        return list(pool.map(lambda one: _judged(adapters, one, counting), found.values())), first_at
 
 
 def _load(adapters: Adapters, alias: str, key: str, failures: dict[str, PgfleetError]) -> bytes | None:
@@ -114,20 +120,20 @@ def _load(adapters: Adapters, alias: str, key: str, failures: dict[str, PgfleetE
         return None
 
 
-def _judged(adapters: Adapters, found: _Found) -> Entry:
+def _judged(adapters: Adapters, found: _Found, counting: Trusted) -> Entry:
     """What destinations say about one action, and how far that can be trusted."""
     texts = {alias: text for alias, text in found.texts.items() if text is not None}
     read = [(text, _parsed(text, found.name)) for text in dict.fromkeys(texts.values())]
-    judged = [(record, _trust(adapters, record)) for _, record in read if record is not None]
-    good = next((pair for pair in judged if pair[1] == "signed"), judged[0] if judged else None)
+    judged = [(record, *_trust(adapters, record, counting)) for _, record in read if record is not None]
+    good = next((one for one in judged if one[1] == "signed"), judged[0] if judged else None)
     places = tuple(texts)
     if good is None:
         nothing: Record = {"at": found.name.at.isoformat(), "action": found.name.action}
         return audit.entry(nothing, "unreadable", places)
-    record, trust = good
+    record, trust, key = good
     if len(read) > 1 and trust != "bad signature":
-        trust = "copies differ"
-    return audit.entry(record, trust, places)
+        trust, key = "copies differ", ""
+    return audit.entry(record, trust, places, key)
 
 
 def _parsed(text: bytes, name: Name) -> Record | None:
@@ -138,19 +144,25 @@ def _parsed(text: bytes, name: Name) -> Record | None:
     return record if isinstance(record, dict) and audit.says_what_it_is(record, name) else None
 
 
-def _trust(adapters: Adapters, record: Mapping[str, Any]) -> Trust:
+def _trust(adapters: Adapters, record: Mapping[str, Any], counting: Trusted) -> tuple[Trust, str]:
+    """How far it can be trusted, and the key that signed it or ""."""
     signature = record.get("signature")
     if not signature:
         # Somebody who takes the signature away leaves the name of the key, unless they take that too: then the
         # record is as good as one that was never signed.
-        return "bad signature" if record.get("signed_by") else "unsigned"
+        return "bad signature" if record.get("signed_by") else "unsigned", ""
+    found = check(adapters, signed_text(record), str(signature).encode(), counting)
+    return found.trust, found.key
+
+
+def _counting(adapters: Adapters, signers: Sequence[str]) -> Trusted:
+    """Raises ConfigError for one of `signers` that is not here. Nothing counts where the configured key is not."""
     try:
-        adapters.gpg.verify_signature(signed_text(record), str(signature).encode())
-    except ValidationFailed as error:
-        return "unknown key" if "not known here" in error.message else "bad signature"
-    except PgfleetError:
-        return "unknown key"
-    return "signed"
+        return trusted(adapters, signers)
+    except ConfigError:
+        if signers:
+            raise
+        return frozenset()
 
 
 def _evidence(
