@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from worker.core.drill import Rto, Timed, answers, gates, phases, question, rto, scheduled, verdict_of
 from worker.core.evidence import signed_text
-from worker.errors import ConfigError
+from worker.errors import ConfigError, ValidationFailed
+from worker.steps import drill_server
 
 
 def steps() -> list[Timed]:
@@ -141,3 +145,13 @@ def test_what_is_signed_is_all_but_the_signature() -> None:
 )
 def test_a_verdict_needs_all_of_it(compared: bool, differences: bool, control: bool, verdict: str) -> None:
     assert verdict_of(compared=compared, differences=differences, control=control) == verdict
+
+
+def test_of_a_seed_scripts_backup_nothing_recorded_what_it_contained(tmp_path: Path) -> None:
+    context: Any = SimpleNamespace(
+        run_dir=tmp_path, run=SimpleNamespace(backup_id="shop-backup-20240101-020000")
+    )
+    with pytest.raises(ValidationFailed, match=r"^Nothing recorded what shop-backup\S+ contained") as error:
+        drill_server.provision(context)
+    assert "`pgfleet restore shop-backup-20240101-020000`" in error.value.hint
+    assert "FINGERPRINT" not in error.value.hint

@@ -61,14 +61,7 @@ def provision(context: Context) -> Outcome:
     """
     manifest = manifest_of(context.run_dir)
     if manifest is None or not archives(context, "fingerprint"):
-        gaps = manifest.missing if manifest else ()
-        why = next((f": {gap.why.rstrip('.')}" for gap in gaps if gap.what == "fingerprint"), "")
-        raise ValidationFailed(
-            f"{context.run.backup_id} was stored without a fingerprint, so there is nothing to compare it with{why}.",
-            "See that the next one is taken, and drill that."
-            if why
-            else "Set FINGERPRINT=full for the database, and drill the next backup.",
-        )
+        raise _nothing_to_compare(context.run.backup_id or "", manifest)
     toc = read_toc(newest_tools(context), main_archive(context))
     target, major = _server(context, toc, manifest)
     with targets.maintenance(target) as connection:
@@ -90,6 +83,21 @@ def provision(context: Context) -> Outcome:
     server = {"alias": target.alias, "major": major, "version": dotted(facts.version), "place": place()}
     context.set_run(data={"drill": {"server": server, "database": name}})
     return Outcome({"plan": plan, "server": server})
+
+
+def _nothing_to_compare(backup_id: str, manifest: Manifest | None) -> ValidationFailed:
+    if manifest is None:
+        return ValidationFailed(
+            f"Nothing recorded what {backup_id} contained when it was dumped, so there is nothing to compare it with.",
+            f"Restore it (`pgfleet restore {backup_id}`), or drill a backup that pgfleet has taken.",
+        )
+    why = next((f": {gap.why.rstrip('.')}" for gap in manifest.missing if gap.what == "fingerprint"), "")
+    return ValidationFailed(
+        f"{backup_id} was stored without a fingerprint, so there is nothing to compare it with{why}.",
+        "See that the next one is taken, and drill that."
+        if why
+        else "Set FINGERPRINT=full for the database, and drill the next backup.",
+    )
 
 
 def database_name(run_id: str) -> str:
