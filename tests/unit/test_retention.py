@@ -279,6 +279,13 @@ def test_a_damaged_copy_is_never_the_newest_nor_the_newest_proven() -> None:
     assert not verdict_of(broken, verdicts).keep
 
 
+def test_a_refuted_copy_is_not_called_damaged() -> None:
+    refuted, damaged = copy(OLD, good=False, refuted=True), copy("2022-03-02", good=False)
+    verdicts = decide([refuted, damaged], NOTHING, NOW)
+    assert verdict_of(refuted, verdicts).reason == "A drill refuted it, but no good backup is newer."
+    assert verdict_of(damaged, verdicts).reason == "It is damaged, but no good backup is newer."
+
+
 def test_a_damaged_copy_of_an_age_to_be_kept_is_kept_for_repair() -> None:
     assert judged(copy("2024-06-18", good=False)).rule == "daily"
 

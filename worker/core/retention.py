@@ -75,6 +75,7 @@ class Candidate:
     """One copy. Its time is the one in its name. Raises ValueError when `backup_id` is not a backup's id.
 
     good: nothing is known against it. A damaged or refuted copy is not good.
+    refuted: it is not good because a drill refuted it.
     other_copies: copies of the same backup in other destinations, of which other_good_copies are good.
     managed: it has a manifest; else it is a file that the seed's scripts left.
     state: how tables show it; it decides nothing.
@@ -84,6 +85,7 @@ class Candidate:
     size: int
     state: str = ""
     good: bool = True
+    refuted: bool = False
     managed: bool = True
     proven_at: datetime | None = None
     held: Hold | None = None
@@ -272,7 +274,8 @@ def _among_others(copy: Candidate, scene: _Scene) -> Iterator[tuple[Rule, str]]:
     if copy.good and copy.other_copies and not copy.other_good_copies:
         yield "only_good_copy", "It is the only good copy of this backup: no other one is good."
     if not copy.good and (scene.newest_good_at is None or scene.newest_good_at < copy.at):
-        yield "damaged", "It is damaged, but no good backup is newer."
+        why = "A drill refuted it" if copy.refuted else "It is damaged"
+        yield "damaged", f"{why}, but no good backup is newer."
 
 
 def _stamp(at: datetime) -> str:

@@ -213,6 +213,7 @@ def _candidate(destination: str, item: Listed, unseen: Sequence[str]) -> Candida
         size=sum(info.size for info in entry.objects),
         state=entry.state,
         good=is_good(entry),
+        refuted=entry.refuted_at is not None and entry.state != "damaged",
         managed=entry.manifest is not None,
         proven_at=entry.proven_at,
         # A hold is the backup's: a copy that was made or came back after it has no record of it yet.
