@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 import stat
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -92,6 +93,15 @@ def test_a_disk_that_is_not_mounted(tmp_path: Path) -> None:
         with pytest.raises(BucketMissing, match=r"there is no .*/mnt to hold backups"):
             work()
     assert not (tmp_path / "mnt").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_a_directory_that_cannot_be_made() -> None:
+    """/proc is there and says of a new directory that it is not there."""
+    store = DirectoryStore(Destination(alias="disk", kind="directory", path=Path("/proc/pgfleet")))
+    for work in (lambda: put(store, "a", b"x"), lambda: store.begin("a")):
+        with pytest.raises(BucketMissing, match=r"/proc/pgfleet cannot be made in /proc"):
+            work()
 
 
 def test_no_path_configured() -> None:

@@ -230,7 +230,13 @@ class DirectoryStore:
         self._check_root()
         levels = [self.root, *self.root.parents]
         for level in reversed(levels[: levels.index(self.path) + 1]):
-            make_directory(level)
+            try:
+                make_directory(level)
+            except FileNotFoundError:  # what holds it is there: its file system makes no directories
+                raise BucketMissing(
+                    f"Destination {self.name} cannot be used: {level} cannot be made in {level.parent}.",
+                    "Correct the path: it has to be on a disk that takes directories.",
+                ) from None
 
     @contextmanager
     def _written(self, target: Path, stream: BinaryIO, sha256: str, trailer: bytes = b"") -> Iterator[Path]:
