@@ -144,6 +144,7 @@ def test_a_destination_that_is_down_hides_no_other(here: Adapters) -> None:
     assert of(found, "pgfleet_up", "destination", "near") == 1
     assert of(found, "postgres_backup_count", *NEAR) == 1
     assert of(found, "postgres_backup_count", *FAR) is None, "what is not known is not told"
+    assert (of(found, "pgfleet_copies_readable", *NEAR), of(found, "pgfleet_copies_readable", *FAR)) == (1, 0)
 
 
 def test_a_ledger_that_is_down_hides_no_backup(tmp_path: Path) -> None:

@@ -78,6 +78,8 @@ SIZE = f"postgres_backup_size_bytes{COPY}"
 FAILED = 'pgfleet_run_last_failed{kind="backup", database="shop"}'
 PROVEN = f"pgfleet_last_proven_timestamp_seconds{COPY}"
 ELSEWHERE = PROVEN.replace("s3", "local")
+READABLE = f"pgfleet_copies_readable{COPY}"
+READABLE_ELSEWHERE = READABLE.replace("s3", "local")
 RTO = f"pgfleet_rto_seconds{COPY}"
 TARGET = {'pgfleet_rto_target_seconds{database="shop"}': "1800x10"}
 MISSING = f"pgfleet_copies_missing{COPY}"
@@ -94,6 +96,13 @@ CASES = (
     Case("BackupTooOld", {LAST: f"{-31 * HOUR}x30", **MAX_AGE}, "15m", 1),
     Case("BackupTooOld", {LAST: f"{-31 * HOUR}x30", **MAX_AGE}, "5m", 0),
     Case("BackupTooOld", {LAST: f"{-29 * HOUR}x30", **MAX_AGE}, "15m", 0),
+    Case("BackupTooOld", {LAST: f"{-31 * HOUR}x20 _x70", READABLE: "1x20 0x70", **MAX_AGE}, "60m", 1),
+    Case("BackupTooOld", {LAST: f"{-29 * HOUR}x20 _x70", READABLE: "1x20 0x70", **MAX_AGE}, "50m", 0),
+    Case("BackupTooOld", {LAST: f"{-31 * HOUR}x20 _x70", READABLE: "1x20 _x70", **MAX_AGE}, "60m", 0),
+    Case("BackupsUnknown", {READABLE: "0x30"}, "20m", 1),
+    Case("BackupsUnknown", {READABLE: "0x10 1x20"}, "20m", 0),
+    Case("BackupsUnknown", {READABLE: "0x30", READABLE_ELSEWHERE: "0x30"}, "20m", 1),
+    Case("BackupsUnknown", {READABLE: "0x30", READABLE_ELSEWHERE: "1x30"}, "20m", 0),
     Case("BackupSizeAnomalous", {SIZE: "100x60 300x20"}, "75m", 1),
     Case("BackupSizeAnomalous", {SIZE: "100x60 20x20"}, "75m", 1),
     Case("BackupSizeAnomalous", {SIZE: "100x60 140x20"}, "75m", 0),
@@ -103,6 +112,18 @@ CASES = (
     Case("NotProven", {PROVEN: f"{-36 * DAY}x70"}, "65m", 1),
     Case("NotProven", {PROVEN: f"{-34 * DAY}x70"}, "65m", 0),
     Case("NotProven", {PROVEN: f"{-36 * DAY}x70", ELSEWHERE: f"{-20 * DAY}x70"}, "65m", 0),
+    Case(
+        "NotProven",
+        {PROVEN: f"{-20 * DAY}x5 _x90", ELSEWHERE: f"{-40 * DAY}x95", READABLE: "1x5 0x90", READABLE_ELSEWHERE: "1x95"},
+        "90m",
+        0,
+    ),
+    Case(
+        "NotProven",
+        {PROVEN: f"{-36 * DAY}x95", ELSEWHERE: f"{-40 * DAY}x95", READABLE: "1x95", READABLE_ELSEWHERE: "1x95"},
+        "90m",
+        1,
+    ),
     Case("CopyRefuted", {REFUTED: "1x10"}, "5m", 1),
     Case("CopyRefuted", {REFUTED: "0x10"}, "5m", 0),
     Case("RtoAtRisk", {RTO: "1500x10", **TARGET}, "5m", 1),

@@ -102,6 +102,10 @@ def _parts(readings: Readings) -> Iterator[Sample]:
     if (found := readings.destinations.value) is not None:
         for alias in readings.settings.destinations:
             yield "pgfleet_up", ("destination", alias), alias not in found.down
+    for alias, database in readings.settings.databases.items():
+        for destination in database.destinations:
+            readable = found is not None and destination not in found.down
+            yield "pgfleet_copies_readable", (alias, destination), readable
 
 
 def _destinations(settings: Settings, found: Holdings) -> Iterator[Sample]:

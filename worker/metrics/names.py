@@ -220,6 +220,12 @@ METRICS: tuple[Metric, ...] = (
         "exporter",
         "1 when this part could be read. 0: its other metrics are absent, not zero.",
     ),
+    Metric(
+        "pgfleet_copies_readable",
+        _COPY,
+        "exporter",
+        "1 when the database's copies there could be listed. 0: how many and which they are is unknown.",
+    ),
     Metric("pgfleet_read_timestamp_seconds", ("part",), "exporter", "When this part was last asked."),
     Metric("pgfleet_read_seconds", ("part",), "exporter", "How long that took."),
 )
