@@ -396,6 +396,22 @@ def test_a_problem_is_shown_with_its_database(tmp_path: Path) -> None:
     assert "A drill refuted" not in shown
 
 
+def test_no_two_stages_of_a_timeline_look_alike(here: Adapters) -> None:
+    run = scene.begin(here)
+    (step,) = [one for one in here.ledger.steps(run.id) if one.started_at is not None]
+    began = step.started_at or 0.0
+    names = [f"restore.{name}" for name in ("choose", "thaw", "fetch_part", "decrypt", "check")] + [
+        f"drill.{name}"
+        for name in ("provision", "roles", "load", "fingerprint", "examine", "compare", "control", "conclude")
+    ]
+    drawn = gantt.picture(
+        [replace(step, name=name, state="done", ended_at=began + 9) for name in names], began + 9
+    )
+    assert drawn is not None
+    assert len(drawn.kinds) == len(dict(drawn.kinds)) == 12, "of thirteen steps thaw and fetch are one stage"
+    assert drawn.svg.count('fill="url(#stripes)"') == 4, "there are eight colours"
+
+
 def test_what_is_tidied_up_later_does_not_stretch_the_timeline(here: Adapters) -> None:
     run = scene.begin(here)
     (step,) = [one for one in here.ledger.steps(run.id) if one.started_at is not None]

@@ -15,6 +15,11 @@ from worker.web.flow import stage_of
 _WIDTH, _LABEL, _RIGHT, _ROW, _TOP = 960, 150, 12, 22, 24
 _LANES = 40
 _COLOURS = 8
+_STRIPED = " striped"  # the colours a second time, over which nobody mistakes one for the other
+_PATTERN = (
+    '<pattern id="stripes" width="6" height="6" patternUnits="userSpaceOnUse" patternTransform="rotate(45)">'
+    '<rect class="stripe" width="2.5" height="6"/></pattern>'
+)
 _TICKS = 6
 _FIRST = ("dump", "encrypt", "upload", "verify")
 _NICE = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 43_200, 86_400)
@@ -22,7 +27,7 @@ _NICE = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """kinds: (class, name of the step) for the legend. left_out: steps in processes beyond those that are shown."""
+    """kinds: (classes, name of the step) for the legend. left_out: steps in processes beyond those that are shown."""
 
     svg: Markup
     kinds: list[tuple[str, str]]
@@ -74,6 +79,7 @@ def picture(steps: Sequence[Step], now: float, end: float | None = None) -> Pict
         f'<svg class="gantt" viewBox="0 0 {_WIDTH} {height}" role="img" aria-labelledby="gantt-t gantt-d">'
         '<title id="gantt-t">Timeline over workers</title>'
         f'<desc id="gantt-d">{said}; the table has the same.</desc>',
+        _PATTERN,
         *_scale(span, scale, height),
     ]
     seen = ""
@@ -90,7 +96,7 @@ def picture(steps: Sequence[Step], now: float, end: float | None = None) -> Pict
 
 
 def _kinds(stages: Iterable[str]) -> dict[str, str]:
-    """Stage → class of its colour: a backup's as in the plots, others as they come."""
+    """Stage → classes of its looks: a backup's as in the plots, others as they come."""
     found = list(stages)
     order = [
         *(stage for stage in _FIRST if stage in found),
@@ -98,7 +104,8 @@ def _kinds(stages: Iterable[str]) -> dict[str, str]:
     ]
     if "dump" in found:
         order = [*_FIRST, *order[sum(stage in found for stage in _FIRST) :]]
-    return {stage: f"k{order.index(stage) % _COLOURS}" for stage in found}
+    looks = [f"k{number}{striped}" for striped in ("", _STRIPED) for number in range(_COLOURS)]
+    return {stage: looks[order.index(stage) % len(looks)] for stage in found}
 
 
 def _lanes(bars: Sequence[_Bar], names: Mapping[str, str]) -> list[tuple[str, list[_Bar]]]:
@@ -138,10 +145,11 @@ def _bar(bar: _Bar, kinds: Mapping[str, str], y: int, start: float, scale: float
     tries = f", {step.attempts} attempts" if step.attempts > 1 else ""
     title = f"{told}: {step.state}, {human.duration(bar.ended - bar.began)}{tries}"
     state = " failed" if step.state == "failed" else " gone" if step.state in ("void", "skipped") else ""
-    drawn = (
-        f'<g><title>{escape(title)}</title><rect class="{kinds[stage_of(step.name)]}{state}" x="{x:.1f}" y="{y + 2}" '
-        f'width="{width:.1f}" height="{_ROW - 5}" rx="2"/>'
-    )
+    kind = kinds[stage_of(step.name)]
+    shape = f'x="{x:.1f}" y="{y + 2}" width="{width:.1f}" height="{_ROW - 5}" rx="2"/>'
+    drawn = f'<g><title>{escape(title)}</title><rect class="{kind}{state}" {shape}'
+    if kind.endswith(_STRIPED) and state != " failed":
+        drawn += f'<rect class="over{state}" fill="url(#stripes)" {shape}'
     if step.state == "failed":
         drawn += f'<path class="mark" d="M{x + 3:.1f} {y + 6}l8 9m0 -9l-8 9"/>'
     elif step.attempts > 1 and width > 14:
