@@ -8,15 +8,16 @@ from __future__ import annotations
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from worker import __version__, flows, log, notify, runner
 from worker.config.model import Database, Settings
-from worker.core import cron, drill, period
+from worker.core import cron, drill, period, retention
 from worker.core.audit import ANY
 from worker.core.requests import DrillRequest
+from worker.core.retention import Candidate
 from worker.errors import PgfleetError
 from worker.ledger import JobDue
 from worker.ledger.model import OPEN_STATES, Hint, NewRun, Run, RunKind, WorkerInfo
@@ -150,6 +151,8 @@ def catch_up(adapters: Adapters) -> int:
         owed.pop((run.backup_id or run.request["backup"], run.request["to"]), None)
     made = 0
     for (backup, to), run in owed.items():
+        if not _keeps(adapters, to, run, ended):
+            continue
         key = f"copy:{backup}:{to}:{now:%Y%m%d}"
         request = {"backup": backup, "to": to, "destinations": [to], "patient": True}
         new = NewRun(
@@ -203,6 +206,24 @@ def _missed(adapters: Adapters, run: Run) -> list[str]:
         for alias, state in copies.items()
         if state == "failed" and alias in adapters.settings.destinations
     ]
+
+
+def _keeps(adapters: Adapters, destination: str, run: Run, ended: Sequence[Run]) -> bool:
+    """Whether the retention there still keeps that run's backup. `ended`: that run, and all backups since."""
+    settings = adapters.settings
+    if run.database not in settings.databases:
+        return True
+    taken = {
+        other.backup_id
+        for other in ended
+        if other.database == run.database
+        and other.backup_id
+        and any(copy["state"] == "verified" for copy in other.result.get("copies", ()))
+    }
+    backups = [Candidate(backup, 0) for backup in taken]
+    return run.backup_id in retention.owed(
+        backups, settings.retention(run.database, destination), datetime.now(UTC)
+    )
 
 
 def rewind_lost(adapters: Adapters) -> int:

@@ -154,8 +154,8 @@ def new_cleanup(**request: object) -> tuple[NewRun, list[NewStep]]:
 def scene(
     directory: Path, bucket: Bucket | None = None, *, aliases: Iterable[str] = ("near",), **settings: Any
 ) -> Scene:
-    """settings: of [pgfleet]; `database`, `far` and `destinations` hold further keys of their tables."""
-    database, far = settings.pop("database", {}), settings.pop("far", {})
+    """settings: of [pgfleet]. `database`, `far`: further keys of their tables; `kept`: destination → its retention."""
+    database, far, kept = (settings.pop(name, {}) for name in ("database", "far", "kept"))
     lines = [
         "[pgfleet]",
         f"state_dir = {json.dumps(str(directory / 'state'))}",
@@ -182,6 +182,8 @@ def scene(
             "secret_key": bucket.server.secret_key, "max_attempts": 1, **far,
         }  # fmt: skip
         lines += ["[destinations.far]", *_lines(table)]
+    for alias, rules in kept.items():
+        lines += [f"[destinations.{alias}.retention]", *_lines(rules)]
     file = directory / "pgfleet.toml"
     file.write_text("\n".join(lines) + "\n")
     file.chmod(0o600)

@@ -84,6 +84,40 @@ def test_several_databases_and_destinations(file: Path) -> None:
     assert (loaded.part_size, loaded.lease_seconds) == (16 * 2**20, 60)
 
 
+def test_a_destination_may_keep_less_or_more_than_the_database(file: Path) -> None:
+    here = "[destinations.near.retention]\ndaily_days = 3\nyearly_years = 0\n\n"
+    edit(file, "[destinations.far]", f"{here}[destinations.far]")
+    edit(file, "daily_days = 14", "daily_days = 14\nyearly_years = 7\nminimum = 2")
+    loaded = settings(file)
+    near, far = loaded.retention("shop", "near"), loaded.retention("shop", "far")
+    assert far == loaded.databases["shop"].retention
+    assert near == far.model_copy(update={"daily_days": 3, "yearly_years": 0}), (
+        "0 is a value, not the database's"
+    )
+    assert (near.minimum, loaded.retention("blog", "near").daily_days) == (2, 3)
+    assert loaded.retention("blog", "far") == loaded.databases["blog"].retention
+    rows = {row.name: row for row in explain({"PGFLEET_CONFIG": str(file), "SHOP_PASSWORD": "hidden"})}
+    row = rows["destinations.near.retention.daily_days"]
+    assert row.value == "3"
+    assert row.source.startswith(f"{file}:")
+    assert rows["destinations.far.retention.daily_days"].value == ""
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("dayly_days = 3", ["destinations.near.retention.dayly_days", "Did you mean retention.daily_days?"]),
+        ("daily_days = -1", ["destinations.near.retention.daily_days", "; -1 is not"]),
+        ("minimum = 0", ["destinations.near.retention.minimum", "; 0 is not"]),
+        ("keep_last = true", ["destinations.near.retention.keep_last", "whole number"]),
+    ],
+)
+def test_a_destinations_wrong_retention_is_refused(file: Path, line: str, words: list[str]) -> None:
+    edit(file, "[destinations.far]", f"[destinations.near.retention]\n{line}\n\n[destinations.far]")
+    told = refused(file)
+    assert [word for word in words if word not in told] == [], told
+
+
 def test_each_database_is_a_target_unless_one_is_configured(file: Path) -> None:
     targets = settings(file).targets
     shop, blog = targets["shop"], targets["blog"]

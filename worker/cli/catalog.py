@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import click
@@ -18,6 +20,7 @@ from worker.core.requests import LATEST, OfOneBackup
 from worker.errors import BackupNotFound, PgfleetError
 from worker.steps.context import Adapters
 from worker.steps.inventory import Listed, choose, list_all
+from worker.steps.prune import owed_by_destination
 
 
 @click.command("list")
@@ -106,10 +109,10 @@ def show(backup: str, database: str | None, as_json: bool) -> int:
     backup_id = (
         choose(found, OfOneBackup(backup=backup, database=database)).backup_id if backup in LATEST else backup
     )
-    listed, failures = list_all(found, backup=backup_id)
-    if not listed:
+    every, failures = list_all(found)
+    shown = next((item for item in every if item.backup_id == backup_id), None)
+    if shown is None:
         raise next(iter(failures.values()), _not_found(found, backup_id))
-    shown = listed[0]
     manifest = _manifest(found, shown)
     if as_json:
         content = manifest.model_dump(mode="json") if manifest is not None else None
@@ -117,14 +120,23 @@ def show(backup: str, database: str | None, as_json: bool) -> int:
         return _say_failures(failures)
     console = render.console()
     table = _table([shown])
-    configured = found.settings.databases.get(shown.database)
-    for alias in configured.destinations if configured is not None else ():
-        if alias not in shown.copies and alias not in failures:
-            table.add_row("", "", alias, render.state("missing"), "-", "-", "-", "-")
+    for alias, state in _absent(found, shown, every):
+        if alias not in failures:
+            table.add_row("", "", alias, render.state(state), "-", "-", "-", "-")
     console.print(table)
     if manifest is not None:
         _say_manifest(console, manifest)
     return _say_failures(failures)
+
+
+def _absent(found: Adapters, shown: Listed, every: list[Listed]) -> Iterator[tuple[str, str]]:
+    """(destination, missing or expired) of each that has no copy: expired where its retention keeps none."""
+    if shown.database in found.settings.databases:
+        own = [item for item in every if item.database == shown.database]
+        due = owed_by_destination(found.settings, shown.database, own, datetime.now(UTC))
+        for alias, backups in due.items():
+            if alias not in shown.copies:
+                yield alias, "missing" if shown.backup_id in backups else "expired"
 
 
 def _not_found(found: Adapters, backup_id: str) -> PgfleetError:

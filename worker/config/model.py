@@ -60,6 +60,25 @@ class Retention(Strict):
     """Cleanup never leaves fewer backups than this."""
 
 
+class RetentionHere(Strict):
+    """What a destination keeps otherwise than the databases do. None: as the database."""
+
+    daily_days: int | None = Field(None, ge=0)
+    """How many days a daily backup is kept here."""
+    weekly_weeks: int | None = Field(None, ge=0)
+    """How many weeks a weekly backup is kept here."""
+    monthly_months: int | None = Field(None, ge=0)
+    """How many months a monthly backup is kept here."""
+    yearly_years: int | None = Field(None, ge=0)
+    """How many years the first backup of a year is kept here."""
+    keep_last: int | None = Field(None, ge=0)
+    """How many of the newest backups are kept here whatever their age."""
+    keep_within_days: int | None = Field(None, ge=0)
+    """Every backup younger than this many days is kept here."""
+    minimum: int | None = Field(None, ge=1)
+    """Cleanup never leaves fewer backups than this here."""
+
+
 class Server(Strict):
     """How to reach a PostgreSQL server."""
 
@@ -180,6 +199,7 @@ class Destination(Strict):
     """Lock each object for `object_lock_days`; the bucket must have Object Lock on."""
     object_lock_days: int = Field(0, ge=0)
     """How many days objects are locked."""
+    retention: RetentionHere = RetentionHere()
     ca_bundle: AbsolutePath | None = None
     """CA certificates that the endpoint's must be signed by."""
     connect_timeout: WholeSeconds = Field(10, ge=1)
@@ -280,3 +300,8 @@ class Settings(Strict):
     """User of the Flower page."""
     flower_password: SecretStr | None = None
     """Its password."""
+
+    def retention(self, database: str, destination: str) -> Retention:
+        """What is kept of that database in that destination: what the destination says goes before the database."""
+        here = self.destinations[destination].retention.model_dump(exclude_none=True)
+        return self.databases[database].retention.model_copy(update=here)

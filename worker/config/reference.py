@@ -26,6 +26,7 @@ _DERIVED = {
     "gpg_home": "`gnupg` in the state directory with a keys directory, else `GNUPGHOME`, else `~/.gnupg`",
     "path": f"`{DEFAULT_BACKUP_DIR}`",
     "databases.name": "the alias",
+    "destinations.retention": "the database's",
     **{
         f"storage_class.{type_}": f"`{name}` where the vendor has it"
         for type_, name in STORAGE_CLASSES.items()
@@ -82,6 +83,9 @@ daily_days = 14
 kind = "directory"
 path = "/srv/backups"
 
+[destinations.near.retention]
+daily_days = 3
+
 [destinations.far]
 kind = "s3"
 endpoint = "https://fra1.digitaloceanspaces.com"
@@ -136,6 +140,8 @@ def _key_row(model: type[BaseModel], key: str) -> tuple[str, ...]:
     default = key if model is Destination and key.startswith("storage_class") else ""
     if model is Database and key == "name":
         default = "databases.name"
+    if model is Destination and key.startswith("retention."):
+        default = "destinations.retention"
     return (f"`{key}`" + _mark(info), *_cells(default, info, kind_of(info)))
 
 

@@ -39,6 +39,8 @@ Rule = Literal[
     "expired",
 ]
 DAYS_PER_MONTH = 30  # the seed's: 6 months are 180 days
+#: Rules that keep every copy of a backup alike; by the others one may go where another stays.
+_KEEPS_ALL_COPIES = frozenset(("daily", "weekly", "monthly", "yearly", "keep_within", "keep_last", "newest"))
 CLOCK_TOLERANCE = timedelta(minutes=15)  # between hosts; S3's own
 LARGE_PLAN = 3  # removing fewer than this is never a large plan
 
@@ -160,6 +162,12 @@ def decide(
     ordered = sorted(copies, key=lambda copy: copy.at, reverse=True)
     scene = _scene(ordered, policy, now.astimezone(UTC), clock_trouble)
     return [_judge(copy, scene) for copy in ordered]
+
+
+def owed(backups: Sequence[Candidate], policy: Policy, now: datetime) -> frozenset[str]:
+    """Of the backups that there are anywhere, those that a destination with this policy is to have a copy of."""
+    verdicts = decide(backups, policy, now)
+    return frozenset(one.candidate.backup_id for one in verdicts if one.rule in _KEEPS_ALL_COPIES)
 
 
 def too_large(verdicts: Sequence[Verdict], max_fraction: float) -> bool:

@@ -20,8 +20,6 @@ from worker.steps.prune import Judged, survey
 
 #: What can be restored as far as is known, unless a drill has refuted it.
 USABLE = frozenset({"verified", "unverified", "unmanaged"})
-#: Rules that keep every copy of a backup alike; by the others one may go where another stays.
-_KEEPS_ALL_COPIES = frozenset({"daily", "weekly", "monthly", "yearly", "keep_within", "keep_last", "newest"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +43,14 @@ class Proof:
 class Holding:
     """One database. `down`: its destinations that could not be listed, and why. `missing`: destination → backup ids.
 
-    proofs: destination → its newest proof.
+    owed: destination → the backups that its retention keeps, there or not. proofs: destination → its newest proof.
     """
 
     database: str
     backups: list[Listed]
     judged: list[Judged]
     down: Mapping[str, PgfleetError]
+    owed: Mapping[str, frozenset[str]]
     missing: Mapping[str, list[str]]
     proofs: Mapping[str, Proof]
 
@@ -174,7 +173,8 @@ def _holding(
         own,
         found.copies,
         {alias: error for alias, error in down.items() if alias in database.destinations},
-        {alias: list(_missing(alias, own, found.copies, open_ids)) for alias in reached},
+        found.owed,
+        {alias: list(_missing(alias, own, found.owed[alias].difference(open_ids))) for alias in reached},
         {proof.destination: proof for proof in _proofs(adapters, own)},
     )
 
@@ -188,28 +188,23 @@ def _open(adapters: Adapters) -> set[str]:
     return {run.backup_id for run in runs if run.backup_id and run.kind in ("backup", "copy")}
 
 
-def _missing(
-    destination: str, backups: list[Listed], judged: list[Judged], open_ids: Collection[str]
-) -> Iterator[str]:
-    """Backups that others have and retention keeps. Nobody owes a destination what is older than its first copy."""
-    kept = {
-        copy.entry.backup_id
-        for copy in judged
-        if copy.destination != destination
-        and copy.verdict.rule in _KEEPS_ALL_COPIES
-        and copy.entry.manifest is not None
-        and copy.entry.state in USABLE
-    }
+def _missing(destination: str, backups: list[Listed], owed: Collection[str]) -> Iterator[str]:
+    """Backups that others have and its retention keeps. Nobody owes it what is older than its first copy."""
     present = [item for item in backups if destination in item.copies]
     oldest = min((item.copies[destination].at for item in present), default=None)
     for item in backups:
         copy = item.copies.get(destination)
-        if item.backup_id in kept - set(open_ids) and (copy is None or copy.state == "incomplete"):
+        if (copy is None or copy.state == "incomplete") and item.backup_id in owed and _elsewhere(item):
             if oldest is None:
                 yield item.backup_id
                 return
             if next(iter(item.copies.values())).at >= oldest:
                 yield item.backup_id
+
+
+def _elsewhere(item: Listed) -> bool:
+    """Whether there is a copy that can be copied."""
+    return any(copy.manifest is not None and copy.state in USABLE for copy in item.copies.values())
 
 
 def _proofs(adapters: Adapters, backups: list[Listed]) -> Iterator[Proof]:

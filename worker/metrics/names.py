@@ -44,7 +44,7 @@ METRICS: tuple[Metric, ...] = (
         "pgfleet_copies_missing",
         _COPY,
         "destinations",
-        "Backups that another destination has, that retention keeps, and that this one lacks.",
+        "Backups that another destination has, that this one's retention keeps, and that it lacks.",
     ),
     Metric("pgfleet_copies_damaged", _COPY, "destinations", "Copies that are known to be damaged."),
     Metric(

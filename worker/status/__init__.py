@@ -26,7 +26,8 @@ class OfDatabase:
     """restorable: None when what answers has nothing, and some destination does not answer. The rest is about the
     newest backup that can be used.
 
-    copies: destination → state of its copy of that backup, ``missing``, or ``down`` for a destination that does not
+    copies: destination → state of its copy of that backup, ``missing``, ``expired`` where its
+        retention does not keep one, or ``down`` for a destination that does not
     answer. overdue: a newer one should be there by now. restore_seconds: what the newest proof took, in proportion to
     this backup's size. next_at: by schedule.
     """
@@ -156,7 +157,8 @@ def _copies(database: Database, holding: Holding | None) -> dict[str, str]:
         if holding is None or alias in holding.down:
             found[alias] = "down"
         elif best is None or alias not in best.copies:
-            found[alias] = "missing"
+            kept = best is None or best.backup_id in holding.owed[alias]
+            found[alias] = "missing" if kept else "expired"
         else:
             found[alias] = best.copies[alias].told
     return found

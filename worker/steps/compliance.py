@@ -14,7 +14,7 @@ from worker import __version__
 from worker.catalog import Entry as CopyEntry
 from worker.catalog.reader import load, moment
 from worker.config.model import Database as Configured
-from worker.config.model import Retention
+from worker.config.model import Retention, Settings
 from worker.core import compliance, keys
 from worker.core.audit import ANY, TAMPERED, Entry
 from worker.core.backup import parse_id
@@ -94,7 +94,7 @@ def _known(adapters: Adapters, database: Configured, seen: Trail, span: Span) ->
         schedule=database.schedule,
         rpo_seconds=database.rpo_seconds,
         rto_seconds=database.rto_seconds,
-        retention=policy(database.retention),
+        retention=_policies(adapters.settings, database),
         destinations=database.destinations,
         backups=list(backups.values()),
         drills=list(_drills(adapters, listed, removals, span)),
@@ -240,6 +240,14 @@ def _only_in_ledger(run: Run) -> Taken:
 def _failed(run: Run) -> FailedRun:
     message = (run.error or {}).get("message") or "no reason is recorded"
     return FailedRun(run.id, _moment(run.scheduled_for or run.created_at), run.state, str(message))
+
+
+def _policies(settings: Settings, database: Configured) -> str:
+    """One for all destinations, or each with its own."""
+    found = {alias: policy(settings.retention(database.alias, alias)) for alias in database.destinations}
+    if len(set(found.values())) == 1:
+        return next(iter(found.values()))
+    return "; ".join(f"in {alias} {text}" for alias, text in found.items())
 
 
 def policy(retention: Retention) -> str:

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 from worker.catalog import Catalog, Entry
+from worker.config.model import Settings
 from worker.core import keys, plan_text
 from worker.core.cost import early_delete_note
 from worker.core.requests import CleanupRequest
-from worker.core.retention import Candidate, Verdict, clock_reason, decide, too_large
+from worker.core.retention import Candidate, Verdict, clock_reason, decide, owed, too_large
 from worker.errors import ObjectMissing, PgfleetError, StorageUnavailable
 from worker.steps import clock
 from worker.steps.context import Adapters, Context, Outcome
@@ -40,10 +41,14 @@ class Judged:
 
 @dataclass(frozen=True)
 class Survey:
-    """What there is and what may go; and the destinations that could not be listed."""
+    """What there is and what may go; and the destinations that could not be listed.
+
+    owed: destination → the backups that its retention keeps, wherever they are now.
+    """
 
     copies: list[Judged]
     failures: dict[str, PgfleetError]
+    owed: Mapping[str, frozenset[str]]
 
     def relied_on(self, destination: str, minimum: int) -> list[str]:
         """The backups whose staying lets others go there: the newest good ones, and the newest proven one."""
@@ -96,7 +101,7 @@ def plan(context: Context) -> Outcome:
             [copy.row for copy in copies], database.alias + where, settings.cleanup_max_fraction
         )
         return _stopped(context, result, PLAN_TOO_LARGE, told)
-    return Outcome(result | {"goes_on": True}, _removals(found, wanted, database.retention.minimum))
+    return Outcome(result | {"goes_on": True}, _removals(settings, database.alias, found, wanted))
 
 
 def _too_large(found: Survey, fraction: float) -> tuple[str, list[Judged]] | None:
@@ -125,9 +130,12 @@ def _dry_run(result: dict[str, Any]) -> Outcome:
     return Outcome(result, end="succeeded", run_result=shown)
 
 
-def _removals(found: Survey, wanted: Sequence[Judged], minimum: int) -> Iterator[dict[str, Any]]:
+def _removals(
+    settings: Settings, database: str, found: Survey, wanted: Sequence[Judged]
+) -> Iterator[dict[str, Any]]:
     relied = {
-        alias: found.relied_on(alias, minimum) for alias in dict.fromkeys(copy.destination for copy in wanted)
+        alias: found.relied_on(alias, settings.retention(database, alias).minimum)
+        for alias in dict.fromkeys(copy.destination for copy in wanted)
     }
     for copy in wanted:
         if not copy.verdict.keep:
@@ -160,6 +168,8 @@ def survey(
     failures = dict(failed)
     configured = adapters.database(database)
     unseen = [alias for alias in configured.destinations if alias in failures]
+    due = owed_by_destination(adapters.settings, database, listed, now)
+    backups = {item.backup_id: item for item in listed}
     copies: list[Judged] = []
     for destination in adapters.settings.destinations:
         if destination in failures:
@@ -171,7 +181,8 @@ def survey(
             if item.backup_id in entries and _counts(entries[item.backup_id])
         ]
         check()
-        verdicts = decide(candidates, configured.retention, now, clock_trouble=clock_trouble)
+        policy = adapters.settings.retention(database, destination)
+        verdicts = decide(candidates, policy, now, clock_trouble=clock_trouble)
         try:
             locks = _locks(
                 adapters, destination, [entries[v.candidate.backup_id] for v in verdicts if not v.keep]
@@ -182,10 +193,49 @@ def survey(
         candidates = [
             replace(candidate, locked_until=locks.get(candidate.backup_id)) for candidate in candidates
         ]
-        for verdict in decide(candidates, configured.retention, now, clock_trouble=clock_trouble):
+        for verdict in decide(candidates, policy, now, clock_trouble=clock_trouble):
             entry = entries[verdict.candidate.backup_id]
-            copies.append(Judged(destination, entry, _explained(verdict, unseen), _cost(entry, now)))
-    return Survey(copies, failures)
+            lacking = _lacking(backups[entry.backup_id], due)
+            told = _explained(_awaited(verdict, lacking), unseen)
+            copies.append(Judged(destination, entry, told, _cost(entry, now)))
+    return Survey(copies, failures, due)
+
+
+def owed_by_destination(
+    settings: Settings, database: str, listed: Sequence[Listed], now: datetime
+) -> dict[str, frozenset[str]]:
+    """For each destination of the database, the backups that it is to have a copy of. `listed`: of that database."""
+    backups = [
+        Candidate(
+            item.backup_id,
+            0,
+            good=any(is_good(copy) for copy in item.copies.values()),
+            managed=any(copy.manifest is not None for copy in item.copies.values()),
+        )
+        for item in listed
+        if any(_counts(copy) for copy in item.copies.values())
+    ]
+    return {
+        alias: owed(backups, settings.retention(database, alias), now)
+        for alias in settings.databases[database].destinations
+    }
+
+
+def _lacking(item: Listed, due: Mapping[str, frozenset[str]]) -> list[str]:
+    """The destinations that are to have a copy of it and have no good one, as far as is known."""
+    return [
+        alias
+        for alias, backups in due.items()
+        if item.backup_id in backups and (alias not in item.copies or not is_good(item.copies[alias]))
+    ]
+
+
+def _awaited(verdict: Verdict, lacking: Sequence[str]) -> Verdict:
+    """A short retention here does not take from a longer one elsewhere what never arrived there."""
+    if verdict.keep or not verdict.candidate.good or not lacking:
+        return verdict
+    reason = f"It stays until {lacking[0]}, whose retention keeps it, has a good copy."
+    return replace(verdict, keep=True, rule="only_good_copy", reason=reason)
 
 
 def _counts(entry: Entry) -> bool:
@@ -224,7 +274,7 @@ def _candidate(destination: str, item: Listed, unseen: Sequence[str]) -> Candida
 
 
 def _explained(verdict: Verdict, unseen: Sequence[str]) -> Verdict:
-    if verdict.rule != "only_good_copy" or not unseen:
+    if verdict.rule != "only_good_copy" or not unseen or verdict.candidate.other_good_copies:
         return verdict
     where = ", ".join(unseen)
     return replace(verdict, reason=f"It may be the only good copy: {where} cannot be listed now.")

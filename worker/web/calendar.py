@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
@@ -73,6 +73,8 @@ class Month:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
+    """backups: with the copies that go at that time; others may stay longer."""
+
     at: datetime
     backups: list[Listed]
 
@@ -102,14 +104,20 @@ def _fate(verdicts: Sequence[Verdict], database: Database, now: datetime) -> Fat
     return Fate(verdict.keep, verdict.reason, None if ageless else verdict.expires_at, gone, verdict.rule)
 
 
-def removals(holding: Holding, fates: Mapping[str, Fate]) -> list[Removal]:
+def removals(holding: Holding, database: Database, now: datetime) -> list[Removal]:
     """The cleanups to come that will remove something, soonest first."""
-    found: dict[datetime, list[Listed]] = {}
-    for item in holding.backups:
-        fate = fates.get(item.backup_id)
-        if fate is not None and fate.gone_at is not None:
-            found.setdefault(fate.gone_at, []).append(item)
-    return [Removal(at, found[at]) for at in sorted(found)]
+    found: dict[datetime, dict[str, Listed]] = {}
+    for one in holding.judged:
+        fate, backup = _fate([one.verdict], database, now), one.entry.backup_id
+        if fate.gone_at is not None:
+            gone = found.setdefault(fate.gone_at, {})
+            item = gone.setdefault(backup, Listed(backup, holding.database, {}))
+            item.copies[one.destination] = one.entry
+    return [Removal(at, _newest_first(found[at].values())) for at in sorted(found)]
+
+
+def _newest_first(items: Iterable[Listed]) -> list[Listed]:
+    return sorted(items, key=taken_at, reverse=True)
 
 
 def months(

@@ -71,7 +71,7 @@ def database(sources: Sources, alias: str, now: datetime) -> str:
     found = status(sources.readings, now)
     holding, history = sources.holding(alias), sources.history.value
     fates = calendar.fates(holding, configured, now) if holding is not None else {}
-    removals = calendar.removals(holding, fates) if holding is not None else []
+    removals = calendar.removals(holding, configured, now) if holding is not None else []
     drills = (sources.drills.value or {}).get(alias, [])
     made = history.backups.get(alias, []) if history is not None else []
     running = [(run, rows) for run, rows in found.runs if run.database == alias]
@@ -86,6 +86,7 @@ def database(sources: Sources, alias: str, now: datetime) -> str:
         running=[_running(sources, run, rows, now) for run, rows in running],
         months=calendar.months(holding, configured, removals, now),
         removals=removals,
+        policies={one: sources.settings.retention(alias, one) for one in configured.destinations},
         kept_beyond=_kept_beyond(holding, fates),
         fates=fates,
         made_by=history.of_backup if history is not None else {},
@@ -140,6 +141,7 @@ def backup(sources: Sources, backup_id: str, now: datetime) -> str:
         records=sources.records(item),
         run=history.of_backup.get(backup_id) if history is not None else None,
         missing=[alias for alias in configured.destinations if alias not in item.copies],
+        owed=holding.owed if holding is not None else {},
         newer=order[at - 1] if at else None,
         older=order[at + 1] if at + 1 < len(order) else None,
         refresh=0,
