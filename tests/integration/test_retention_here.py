@@ -18,7 +18,8 @@ from worker.metrics.collector import samples
 from worker.metrics.readings import Readings
 from worker.status import status
 from worker.steps import compliance
-from worker.web import calendar
+from worker.web import calendar, views
+from worker.web.sources import Sources
 
 #: Whatever day it is: everything for so many days, and no type for longer.
 ONLY = {"daily_days": 0, "weekly_weeks": 0, "monthly_months": 0}
@@ -141,6 +142,19 @@ def test_the_calendar_and_the_report_tell_them_apart(two: Scene) -> None:
     assert sum(removal.bytes for removal in coming) == pytest.approx(size * len(gone), rel=0.1), (
         "each copy once"
     )
+
+    sources = Sources(readings)
+    sources.read()
+    page = views.database(sources, "goimg", now)
+    assert f"{old(3)}</a> in near" in page
+    assert "at least 2 or 1 always stay in each destination" in page
+    two.run(force=True)
+    readings = Readings(two.adapters.settings, max_age=60)
+    sources = Sources(readings)
+    sources.read()
+    page = views.backup(sources, old(5), now)
+    assert "Its retention does not keep this backup any more." in page
+    assert "It has no copy of this backup." not in page
 
     report = compliance.make(two.adapters, month(f"{now:%Y-%m}"), now, by="t")
     told = report["databases"][0]["retention"]["policy"]
