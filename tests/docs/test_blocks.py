@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -64,15 +65,22 @@ def backup(env: Mapping[str, str]) -> None:
         subprocess.run(["pgfleet", "backup"], env=dict(env), capture_output=True, check=True)
 
 
+@pytest.fixture
+def place() -> Iterator[Path]:
+    """A directory with a short path, for gpg's sockets; pytest's become longer with every run."""
+    with tempfile.TemporaryDirectory(prefix="page-", ignore_cleanup_errors=True) as made:
+        yield Path(made)
+
+
 @pytest.mark.parametrize("page", _pages())
 def test_the_blocks_of_a_page(
-    page: str, env: Mapping[str, str], tmp_path: Path, request: pytest.FixtureRequest
+    page: str, env: Mapping[str, str], place: Path, request: pytest.FixtureRequest
 ) -> None:
     if page != _FIRST:
         request.getfixturevalue("backup")
-    home = tmp_path / "home"
+    home = place / "home"
     home.mkdir()
-    wrong = run(commands((ROOT / page).read_text()), {**env, "HOME": str(home)}, tmp_path)
+    wrong = run(commands((ROOT / page).read_text()), {**env, "HOME": str(home)}, place)
     assert not wrong, f"{page}, " + "\n\n".join(wrong)
 
 
