@@ -133,7 +133,7 @@ def test_no_room_on_the_spool(scene: Scene) -> None:
 @pytest.mark.parametrize(
     ("request_", "code", "word"),
     [
-        ({"tables": ["bigg"]}, 3, "Did you mean big"),
+        ({"tables": ["bigg"]}, 3, "Did you mean public.big"),
         ({"schemas": ["sid"]}, 3, "side"),
         ({"as_name": "shop"}, 6, "not empty"),
         ({"data_only": True}, 6, "no database"),

@@ -87,6 +87,7 @@ def test_one_of_two_destinations_is_down(
         "away": "failed",
     }
     assert [entry.state for entry in adapters.catalog("local").entries()] == ["verified"]
+    capsys.readouterr()  # the log's lines
     say_end(ended)
     told = capsys.readouterr()
     assert ("verified (1 of 2) in local" in told.out) == (state == "verified")
