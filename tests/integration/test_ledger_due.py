@@ -46,6 +46,19 @@ def test_hints_are_limited_and_nothing_is_forgotten(ledger: Ledger) -> None:
     assert len(ledger.take_due(limit=100)) == 30
 
 
+def test_one_that_came_too_early_is_hinted_again_as_soon_as_nothing_is_in_its_way(ledger: Ledger) -> None:
+    """What cleans up after a run is hinted all at once, and done one by one: it had waited 30 s, then a minute."""
+    run = start(ledger, NewStep("dump"), NewStep("record", always=True), NewStep("sweep", always=True))
+    ledger.end_run(run.id, RunEnd("failed"))
+    assert [hint.name for hint in ledger.take_due(run_id=run.id)] == ["record", "sweep"]
+    record = take(ledger, run, "record")
+    assert maybe(ledger, run, "sweep") is None
+    assert ledger.take_due(run_id=run.id) == [], "not while it is in the way"
+    ledger.commit(record, {})
+    assert [hint.name for hint in ledger.take_due(run_id=run.id)] == ["sweep"]
+    assert maybe(ledger, run, "sweep") is not None
+
+
 def test_the_queue_of_the_spool_is_the_runs(ledger: Ledger) -> None:
     run = start(
         ledger,

@@ -25,7 +25,10 @@ def claim(conn: Connection, run_id: str, step_id: int, *, owner: str, lease_seco
     wanted = and_(steps.c.id == step_id, steps.c.run_id == run_id, steps.c.generation == run.generation)
     step = conn.execute(select(steps).where(wanted, claimable()).with_for_update()).first()
     opened = run.state in ("queued", "running")
-    if step is None or step.always == opened or Waits(conn).blocked(step):
+    if step is None or step.always == opened:
+        return None
+    if Waits(conn).blocked(step):  # another was quicker: to be hinted again as soon as nothing is in the way
+        conn.execute(update(steps).where(steps.c.id == step_id).values(hint_at=now(), sends=0))
         return None
     if run.state == "queued":
         start = update(runs_table).where(runs_table.c.id == run_id).values(state="running", started_at=now())
