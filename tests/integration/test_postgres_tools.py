@@ -108,6 +108,21 @@ def test_the_path_is_searched_but_for_wrapper_scripts(
     assert discover.__wrapped__()[41].bin_dir == shims  # better than nothing
 
 
+def test_a_program_on_the_path_that_is_not_ours_to_run_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file without the right to execute it, and (but for root) a directory that must not be entered."""
+    for name in ("forbidden", "closed"):
+        for program in (tools := toolset(tmp_path / name, "42.0")).iterdir():
+            program.chmod(0o600)
+    tools.chmod(0)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'forbidden'}:{tools}:{os.environ['PATH']}")
+    try:
+        assert 42 not in discover.__wrapped__()
+    finally:
+        tools.chmod(0o700)
+
+
 def test_a_configured_directory_must_be_good(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="there is no pg_dump"):
         discover((tmp_path,))

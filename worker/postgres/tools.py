@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def server_programs(pg_bin: tuple[Path, ...] = ()) -> Mapping[int, Path]:
     """Major → directory of a server's programs (initdb, pg_ctl, postgres), looked for in the same places."""
     found: dict[int, Path] = {}
     for directory in (*pg_bin, *_candidates()):
-        if not all((directory / program).is_file() for program in ("initdb", "pg_ctl", "postgres")):
+        if not all(_is_program(directory / program) for program in ("initdb", "pg_ctl", "postgres")):
             continue
         finished = run([str(directory / "postgres"), "--version"], timeout=_ASK_SECONDS)
         with suppress(ValueError):
@@ -188,6 +189,11 @@ def _candidates() -> Iterator[Path]:
     yield from shims
 
 
+def _is_program(path: Path) -> bool:
+    """There, and ours to run. PATH may name directories that we must not enter (`su` keeps the one of root)."""
+    return shutil.which(str(path)) is not None
+
+
 def _is_shim(program: Path) -> bool:
     """postgresql-common's pg_wrapper: a program of some major, or of none."""
     return program.resolve().name == "pg_wrapper"
@@ -198,7 +204,7 @@ def _inspect(directory: Path) -> Tools | str:
     versions: dict[str, Version] = {}
     for program in (*REQUIRED, "psql"):
         path = directory / program
-        if not path.is_file():
+        if not _is_program(path):
             why = f"there is no {program}"
         else:
             finished = run([str(path), "--version"], timeout=_ASK_SECONDS)
