@@ -21,7 +21,7 @@ demo: setup ## Take a backup through a fleet of its own, and show it
 
 .PHONY: test
 test: setup ## Lint, types, layers and the whole test suite, against real servers
-	@scripts/system.sh postgresql prometheus chromium
+	@scripts/system.sh postgresql prometheus chromium jq
 	@$(MAKE) lint
 	@$(BIN)/pytest -n 2 --dist loadfile -q $(ARGS)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Have Debian's packages: gnupg (always needed), postgresql (the tests' server of an older major, with contrib),
-# prometheus (promtool, for the tests of the alerts), chromium (the tests of the status page);
+# prometheus (promtool, for the tests of the alerts), chromium (the tests of the status page), jq (of signed records);
 # systemd (systemd-analyze, for the deploy checks); fonts-inter (only for the pictures in docs/images).
 # As root they are installed when missing; otherwise it says what to do.
 set -euo pipefail
@@ -12,6 +12,7 @@ missing() {
       || [ -z "$(compgen -G '/usr/lib/postgresql/*/bin/initdb')" ] ;;
     prometheus) ! command -v prometheus >/dev/null || ! command -v promtool >/dev/null ;;
     chromium) ! command -v chromium >/dev/null ;;
+    jq) ! command -v jq >/dev/null ;;
     systemd) ! command -v systemd-analyze >/dev/null ;;
     fonts-inter) [ ! -e /usr/share/fonts/opentype/inter ] ;;
     *) echo "unknown: $1" >&2; exit 2 ;;

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from types import SimpleNamespace
 from typing import Any
@@ -55,7 +54,6 @@ def test_whose_signature_counts(
     assert problem in (told["problem"] or "")
 
 
-@pytest.mark.skipif(shutil.which("jq") is None, reason="needs jq")
 def test_the_signed_text_can_be_had_without_us() -> None:
     """As docs/drill.md says it: the same bytes by jq, of what is stored."""
     record = {
