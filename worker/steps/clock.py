@@ -21,10 +21,9 @@ _AT_START = _set_by()
 
 def trouble(context: Context, now: datetime) -> str:
     """What is wrong with it, or "". A bucket needs no check: S3 refuses requests whose time is off by 15 minutes."""
-    ledgers = (
-        context.step.lease_until or now.timestamp()
-    ) - context.claim.lease_seconds  # when it was claimed
-    apart = now.timestamp() - ledgers
+    lease_until = context.step.lease_until or now.timestamp()
+    claimed_at = lease_until - context.claim.lease_seconds  # by the ledger's clock
+    apart = now.timestamp() - claimed_at
     if abs(apart) > _TOLERANCE:
         return f"this host's is {human.duration(abs(apart))} {'ahead of' if apart > 0 else 'behind'} the ledger's"
     moved = _set_by() - _AT_START
